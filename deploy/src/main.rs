@@ -1,0 +1,3 @@
+//! The `magnetar` binary: every role of the system.
+
+fn main() {}
