@@ -1,0 +1,52 @@
+//! How the frame decoders of both protocols take a length-prefixed frame from a read buffer.
+//!
+//! Called by the two `frame` modules only. It must never know what is inside a frame.
+
+use bytes::{Bytes, BytesMut};
+
+/// Width of the big-endian length prefix, which does not count itself.
+pub(crate) const PREFIX_BYTES: usize = 4;
+
+/// Room to offer the next read when no frame is half received: many small frames then arrive with one system call.
+const READ_CHUNK_BYTES: usize = 32 * 1024;
+
+/// Below this much spare room the buffer is grown. Far smaller than the chunk, so that growing stays rare.
+const MIN_SPARE_BYTES: usize = 4 * 1024;
+
+/// The peer announced a frame larger than the connection allows. Nothing was allocated for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("frame of {size} bytes exceeds the limit of {max}")]
+pub struct FrameTooLarge {
+    /// Announced size, without the prefix.
+    pub size: usize,
+    /// The limit.
+    pub max: usize,
+}
+
+/// Takes the next frame, without its prefix, as a slice of `buf`. `None`: more bytes are needed, and `buf` has room for
+/// them: for the rest of the announced frame, which is at most `max`, or for a chunk.
+pub(crate) fn take_frame(buf: &mut BytesMut, max: usize) -> Result<Option<Bytes>, FrameTooLarge> {
+    let Some(prefix) = buf.first_chunk::<PREFIX_BYTES>() else {
+        make_room(buf, 0);
+        return Ok(None);
+    };
+    let size = u32::from_be_bytes(*prefix) as usize;
+    if size > max {
+        return Err(FrameTooLarge { size, max });
+    }
+    let whole = PREFIX_BYTES + size;
+    if buf.len() < whole {
+        make_room(buf, whole - buf.len());
+        return Ok(None);
+    }
+    let mut frame = buf.split_to(whole).freeze();
+    bytes::Buf::advance(&mut frame, PREFIX_BYTES);
+    Ok(Some(frame))
+}
+
+fn make_room(buf: &mut BytesMut, missing: usize) {
+    let spare = buf.capacity() - buf.len();
+    if spare < missing.max(MIN_SPARE_BYTES) {
+        buf.reserve(missing.max(READ_CHUNK_BYTES));
+    }
+}
