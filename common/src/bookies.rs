@@ -1,0 +1,220 @@
+//! Which bookies there are, and where: their registrations in the metadata store.
+//!
+//! A bookie registers with [`register`]; the ledger client follows a [`BookieDirectory`]. Keys and records are those of
+//! BookKeeper, so that others find our bookies and we find theirs.
+
+use crate::layout;
+use crate::metadata::{Expect, LeaseId, MetadataError, SharedMetadata, Watch};
+use bytes::Bytes;
+use magnetar_proto::bookkeeper::BookieId;
+use magnetar_proto::bookkeeper::metadata_format::{
+    BookieServiceInfoFormat, bookie_service_info_format::Endpoint,
+};
+use prost::Message;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// The protocol name that BookKeeper's clients look for.
+const BOOKIE_PROTOCOL: &str = "bookie-rpc";
+/// The name of the subtree of read-only bookies among the writable ones.
+const READ_ONLY: &str = "readonly";
+
+/// Where a bookie is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceInfo {
+    /// Name or address that clients can dial.
+    pub host: String,
+    /// The port of the BookKeeper protocol.
+    pub port: u16,
+}
+
+impl ServiceInfo {
+    /// `host:port`.
+    pub fn address(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
+    fn encode(&self) -> Bytes {
+        let endpoint = Endpoint {
+            id: "bookie".into(),
+            port: i32::from(self.port),
+            host: self.host.clone(),
+            protocol: BOOKIE_PROTOCOL.into(),
+            ..Endpoint::default()
+        };
+        let info =
+            BookieServiceInfoFormat { endpoints: vec![endpoint], ..BookieServiceInfoFormat::default() };
+        info.encode_to_vec().into()
+    }
+
+    /// Reads a registration. An empty one is the older form: the id itself is `host:port`.
+    fn decode(id: &BookieId, bytes: Bytes) -> Option<Self> {
+        if bytes.is_empty() {
+            let (host, port) = id.as_str().rsplit_once(':')?;
+            return Some(Self { host: host.to_owned(), port: port.parse().ok()? });
+        }
+        let info = BookieServiceInfoFormat::decode(bytes).ok()?;
+        let endpoint = info.endpoints.into_iter().find(|endpoint| endpoint.protocol == BOOKIE_PROTOCOL)?;
+        Some(Self { host: endpoint.host, port: u16::try_from(endpoint.port).ok()? })
+    }
+}
+
+/// Announces a writable bookie for as long as the lease lives. A registration left by an earlier lease is replaced:
+/// identity is proved by the cookie, not by the registration.
+pub async fn register(
+    store: &SharedMetadata,
+    id: &BookieId,
+    info: &ServiceInfo,
+    lease: LeaseId,
+) -> Result<(), MetadataError> {
+    store.put_ephemeral(&layout::bookie(id), info.encode(), Expect::Any, lease).await.map(drop)
+}
+
+/// Announces a bookie as read-only, and no longer as writable.
+pub async fn register_read_only(
+    store: &SharedMetadata,
+    id: &BookieId,
+    info: &ServiceInfo,
+    lease: LeaseId,
+) -> Result<(), MetadataError> {
+    store.put_ephemeral(&layout::bookie_read_only(id), info.encode(), Expect::Any, lease).await?;
+    match store.delete(&layout::bookie(id), Expect::Any).await {
+        Err(MetadataError::NotFound { .. }) => Ok(()),
+        other => other,
+    }
+}
+
+/// The bookies registered at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bookies {
+    writable: BTreeMap<BookieId, ServiceInfo>,
+    read_only: BTreeMap<BookieId, ServiceInfo>,
+}
+
+impl Bookies {
+    /// Those that take new ledgers, in the order of their ids.
+    pub fn writable(&self) -> impl Iterator<Item = (&BookieId, &ServiceInfo)> {
+        self.writable.iter()
+    }
+
+    /// Where a bookie is reached for reads and writes. An unregistered id of the form `host:port` resolves to itself.
+    pub fn resolve(&self, id: &BookieId) -> Option<String> {
+        let registered = self.writable.get(id).or_else(|| self.read_only.get(id));
+        let info = registered.cloned().or_else(|| ServiceInfo::decode(id, Bytes::new()))?;
+        Some(info.address())
+    }
+}
+
+/// Follows the registrations. Clones share one background task, which ends with the last clone.
+#[derive(Clone, Debug)]
+pub struct BookieDirectory {
+    bookies: watch::Receiver<Arc<Bookies>>,
+}
+
+impl BookieDirectory {
+    /// Lists the bookies and keeps following them. Must be called within a tokio runtime.
+    pub async fn follow(store: SharedMetadata) -> Result<Self, MetadataError> {
+        let watch = store.watch(layout::BOOKIES);
+        let (sender, bookies) = watch::channel(Arc::new(list(&store).await?));
+        tokio::spawn(keep_following(store, watch, sender));
+        Ok(Self { bookies })
+    }
+
+    /// The bookies as of now.
+    pub fn now(&self) -> Arc<Bookies> {
+        self.bookies.borrow().clone()
+    }
+
+    /// Where a bookie is reached.
+    pub fn resolve(&self, id: &BookieId) -> Option<String> {
+        self.bookies.borrow().resolve(id)
+    }
+
+    /// Resolves when the bookies have changed since the last call. Cancel-safe.
+    pub async fn changed(&mut self) {
+        if self.bookies.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Resolves once at least `count` bookies are writable. Cancel-safe.
+    pub async fn wait_for_writable(&self, count: usize) {
+        let _ = self.bookies.clone().wait_for(|bookies| bookies.writable.len() >= count).await;
+    }
+}
+
+async fn keep_following(store: SharedMetadata, mut watch: Watch, sender: watch::Sender<Arc<Bookies>>) {
+    loop {
+        tokio::select! {
+            event = watch.next() => if event.is_none() { return },
+            () = sender.closed() => return,
+        }
+        // Whatever changed: the list is short, and listing again is right for every kind of event.
+        match list(&store).await {
+            Ok(bookies) => drop(sender.send_replace(Arc::new(bookies))),
+            Err(error) => tracing::warn!(%error, "cannot list the bookies; keeping the last list"),
+        }
+    }
+}
+
+async fn list(store: &SharedMetadata) -> Result<Bookies, MetadataError> {
+    Ok(Bookies {
+        writable: list_below(store, layout::BOOKIES).await?,
+        read_only: list_below(store, layout::BOOKIES_READ_ONLY).await?,
+    })
+}
+
+async fn list_below(
+    store: &SharedMetadata,
+    parent: &str,
+) -> Result<BTreeMap<BookieId, ServiceInfo>, MetadataError> {
+    let mut found = BTreeMap::new();
+    for name in store.children(parent).await?.into_iter().filter(|name| name != READ_ONLY) {
+        let Ok(id) = BookieId::new(&name) else {
+            tracing::warn!(name, "a registration that is no bookie id; ignoring it");
+            continue;
+        };
+        // Gone between the listing and the read: then it is no longer registered.
+        let Some(value) = store.get(&format!("{parent}/{name}")).await? else { continue };
+        match ServiceInfo::decode(&id, value.bytes) {
+            Some(info) => drop(found.insert(id, info)),
+            None => tracing::warn!(bookie = %id, "a registration without an address; ignoring it"),
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metadata::MemoryStore;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn the_directory_follows_bookies_that_come_go_and_turn_read_only() {
+        let store: SharedMetadata = Arc::new(MemoryStore::new());
+        let mut directory = BookieDirectory::follow(store.clone()).await.expect("a directory");
+        let id = BookieId::new("b1").expect("an id");
+        let info = ServiceInfo { host: "h".into(), port: 3181 };
+        let lease = store.grant_lease(Duration::from_secs(9)).await.expect("a lease");
+        register(&store, &id, &info, lease.id()).await.expect("register");
+        directory.wait_for_writable(1).await;
+        assert_eq!(directory.resolve(&id), Some("h:3181".into()));
+        register_read_only(&store, &id, &info, lease.id()).await.expect("register");
+        while directory.now().writable().count() != 0 {
+            directory.changed().await;
+        }
+        assert_eq!(directory.resolve(&id), Some("h:3181".into()));
+        lease.revoke().await;
+        while directory.resolve(&id).is_some() {
+            directory.changed().await;
+        }
+    }
+
+    #[test]
+    fn an_id_of_host_and_port_resolves_to_itself() {
+        let id = BookieId::new("10.0.0.1:3181").expect("an id");
+        assert_eq!(Bookies::default().resolve(&id), Some("10.0.0.1:3181".into()));
+    }
+}

@@ -1,0 +1,146 @@
+//! What every store must do, run by the tests of each implementation.
+
+use super::{Expect, MetadataError, MetadataStore, Op, SharedMetadata, Version, WatchEvent};
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Duration;
+
+const TTL: Duration = Duration::from_secs(10);
+
+fn bytes(text: &'static str) -> Bytes {
+    Bytes::from_static(text.as_bytes())
+}
+
+fn put(key: &str, value: &'static str, expect: Expect) -> Op {
+    Op::Put { key: key.into(), value: bytes(value), expect, lease: None }
+}
+
+fn conflict<T>(key: &str) -> super::Result<T> {
+    Err(MetadataError::Conflict { key: key.into() })
+}
+
+/// Runs every check, each on a store of its own.
+///
+/// # Panics
+/// When the store does not conform.
+pub async fn run_all<S: MetadataStore>(make: impl Fn() -> Arc<S>) {
+    versions_count_puts_and_restart_after_a_deletion(make()).await;
+    expectations_are_kept(make()).await;
+    keys_are_paths(make()).await;
+    children_and_scans_are_sorted_and_complete(make()).await;
+    a_transaction_is_all_or_nothing(make()).await;
+    sequences_never_repeat(make()).await;
+    watches_tell_changes_in_order(make()).await;
+    ephemeral_keys_end_with_their_lease(make()).await;
+    one_of_many_writers_wins(make()).await;
+}
+
+async fn versions_count_puts_and_restart_after_a_deletion(store: SharedMetadata) {
+    assert_eq!(store.get("/a").await, Ok(None));
+    assert_eq!(store.put("/a", bytes("1"), Expect::Any).await, Ok(Version(0)));
+    assert_eq!(store.put("/a", bytes("2"), Expect::Any).await, Ok(Version(1)));
+    let value = store.get("/a").await.expect("get").expect("a value");
+    assert_eq!((value.bytes, value.version, value.lease), (bytes("2"), Version(1), None));
+    assert_eq!(store.delete("/a", Expect::Any).await, Ok(()));
+    assert_eq!(store.get("/a").await, Ok(None));
+    assert_eq!(store.put("/a", bytes("3"), Expect::Missing).await, Ok(Version(0)));
+}
+
+async fn expectations_are_kept(store: SharedMetadata) {
+    assert_eq!(store.put("/a", bytes("1"), Expect::Version(Version(0))).await, conflict("/a"));
+    assert_eq!(store.put("/a", bytes("1"), Expect::Missing).await, Ok(Version(0)));
+    assert_eq!(store.put("/a", bytes("2"), Expect::Missing).await, conflict("/a"));
+    assert_eq!(store.put("/a", bytes("2"), Expect::Version(Version(1))).await, conflict("/a"));
+    assert_eq!(store.put("/a", bytes("2"), Expect::Version(Version(0))).await, Ok(Version(1)));
+    assert_eq!(store.delete("/a", Expect::Version(Version(0))).await, conflict("/a"));
+    assert_eq!(store.delete("/b", Expect::Any).await, Err(MetadataError::NotFound { key: "/b".into() }));
+    assert_eq!(store.delete("/a", Expect::Version(Version(1))).await, Ok(()));
+}
+
+async fn keys_are_paths(store: SharedMetadata) {
+    for key in ["", "/", "a", "/a/", "/a//b"] {
+        let refused = store.put(key, bytes("1"), Expect::Any).await;
+        assert!(matches!(refused, Err(MetadataError::InvalidKey(_))), "{key:?}: {refused:?}");
+    }
+}
+
+async fn children_and_scans_are_sorted_and_complete(store: SharedMetadata) {
+    for key in ["/d/b", "/d/a/x", "/d/a/y/z", "/d/a", "/d/a-b", "/d/a.c/x", "/dd/x", "/d0"] {
+        store.put(key, bytes("1"), Expect::Missing).await.expect("put");
+    }
+    assert_eq!(store.children("/d").await, Ok(["a", "a-b", "a.c", "b"].map(String::from).to_vec()));
+    assert_eq!(store.children("/d/a").await, Ok(["x", "y"].map(String::from).to_vec()));
+    assert_eq!(store.children("/d/b").await, Ok(Vec::new()));
+    assert_eq!(store.children("/none").await, Ok(Vec::new()));
+    let mut all = Vec::new();
+    loop {
+        let page = store.scan("/d/", all.last().map(String::as_str), 2).await.expect("scan");
+        if page.is_empty() {
+            break;
+        }
+        all.extend(page.into_iter().map(|(key, _)| key));
+    }
+    assert_eq!(all, ["/d/a", "/d/a-b", "/d/a.c/x", "/d/a/x", "/d/a/y/z", "/d/b"]);
+}
+
+async fn a_transaction_is_all_or_nothing(store: SharedMetadata) {
+    store.put("/a", bytes("1"), Expect::Missing).await.expect("put");
+    let refused =
+        store.transact(vec![put("/b", "1", Expect::Missing), put("/a", "2", Expect::Missing)]).await;
+    assert_eq!(refused, conflict("/a"));
+    assert_eq!(store.get("/b").await, Ok(None));
+    let check = Op::Check { key: "/a".into(), expect: Expect::Version(Version(0)) };
+    let delete = Op::Delete { key: "/a".into(), expect: Expect::Any };
+    let done = store.transact(vec![put("/b", "1", Expect::Missing), check]).await;
+    assert_eq!(done, Ok(vec![Some(Version(0)), None]));
+    assert_eq!(
+        store.transact(vec![delete, put("/c", "1", Expect::Any)]).await,
+        Ok(vec![None, Some(Version(0))])
+    );
+    assert_eq!(store.get("/a").await, Ok(None));
+    let twice = store.transact(vec![put("/x", "1", Expect::Any), put("/x", "2", Expect::Any)]).await;
+    assert!(matches!(twice, Err(MetadataError::InvalidKey(_))), "{twice:?}");
+}
+
+async fn sequences_never_repeat(store: SharedMetadata) {
+    for number in 0..3 {
+        assert_eq!(store.next_sequence("/ids").await, Ok(number));
+    }
+}
+
+async fn watches_tell_changes_in_order(store: SharedMetadata) {
+    let mut watch = store.watch("/w/");
+    store.put("/other", bytes("1"), Expect::Any).await.expect("put");
+    store.put("/w/a", bytes("1"), Expect::Any).await.expect("put");
+    store.put("/w/a", bytes("2"), Expect::Any).await.expect("put");
+    store.delete("/w/a", Expect::Any).await.expect("delete");
+    let changed =
+        |version, created| WatchEvent::Changed { key: "/w/a".into(), version: Version(version), created };
+    assert_eq!(watch.next().await, Some(changed(0, true)));
+    assert_eq!(watch.next().await, Some(changed(1, false)));
+    assert_eq!(watch.next().await, Some(WatchEvent::Deleted { key: "/w/a".into() }));
+}
+
+async fn ephemeral_keys_end_with_their_lease(store: SharedMetadata) {
+    let mut watch = store.watch("/e/");
+    let lease = store.grant_lease(TTL).await.expect("a lease");
+    let id = lease.id();
+    store.put_ephemeral("/e/a", bytes("1"), Expect::Missing, id).await.expect("put");
+    assert_eq!(store.get("/e/a").await.expect("get").and_then(|value| value.lease), Some(id));
+    drop(lease);
+    loop {
+        match watch.next().await {
+            Some(WatchEvent::Deleted { key }) if key == "/e/a" => break,
+            Some(_) => {}
+            None => panic!("the watch ended"),
+        }
+    }
+    assert_eq!(store.get("/e/a").await, Ok(None));
+    assert_eq!(store.put_ephemeral("/e/b", bytes("1"), Expect::Any, id).await, Err(MetadataError::LeaseLost));
+}
+
+async fn one_of_many_writers_wins(store: SharedMetadata) {
+    let attempts = (0..20).map(|_| store.put("/race", bytes("1"), Expect::Missing));
+    let outcomes = futures_util::future::join_all(attempts).await;
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
+}

@@ -1,0 +1,148 @@
+//! The map itself, in memory: expectations, versions, children. Sans-IO; both local stores are built on it.
+
+use super::error::MetadataError;
+use super::lease::LeaseId;
+use super::ops::{Expect, Op, Value, Version};
+use super::watch::WatchEvent;
+use bytes::Bytes;
+use std::collections::{BTreeMap, HashSet};
+use std::ops::Bound;
+
+/// A planned change of one key: its new value, or `None` for a removal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Change {
+    pub(super) key: String,
+    pub(super) value: Option<Value>,
+}
+
+/// Every key with its value.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tree {
+    values: BTreeMap<String, Value>,
+}
+
+/// A key is a path of non-empty components.
+pub(super) fn check_key(key: &str) -> Result<(), MetadataError> {
+    let valid = key.len() > 1 && key.starts_with('/') && !key.ends_with('/') && !key.contains("//");
+    if valid { Ok(()) } else { Err(MetadataError::InvalidKey(key.to_owned())) }
+}
+
+impl Tree {
+    pub(super) fn insert(&mut self, key: String, value: Value) {
+        self.values.insert(key, value);
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<&Value> {
+        self.values.get(key)
+    }
+
+    /// The changes that a transaction makes, with the version of each put; nothing is applied yet.
+    pub(super) fn plan(&self, ops: Vec<Op>) -> Result<(Vec<Change>, Vec<Option<Version>>), MetadataError> {
+        self.check(&ops)?;
+        let mut changes = Vec::with_capacity(ops.len());
+        let mut versions = Vec::with_capacity(ops.len());
+        for op in ops {
+            match op {
+                Op::Put { key, value: bytes, lease, .. } => {
+                    let version =
+                        self.values.get(&key).map_or(Version(0), |value| Version(value.version.0 + 1));
+                    versions.push(Some(version));
+                    changes.push(Change { key, value: Some(Value { bytes, version, lease }) });
+                }
+                Op::Delete { key, .. } => {
+                    versions.push(None);
+                    changes.push(Change { key, value: None });
+                }
+                Op::Check { .. } => versions.push(None),
+            }
+        }
+        Ok((changes, versions))
+    }
+
+    fn check(&self, ops: &[Op]) -> Result<(), MetadataError> {
+        let mut seen = HashSet::with_capacity(ops.len());
+        for op in ops {
+            check_key(op.key())?;
+            if !seen.insert(op.key()) {
+                return Err(MetadataError::InvalidKey(format!("{} (twice in one transaction)", op.key())));
+            }
+            let found = self.values.get(op.key()).map(|value| value.version);
+            let holds = match op.expect() {
+                Expect::Any => true,
+                Expect::Missing => found.is_none(),
+                Expect::Version(version) => found == Some(version),
+            };
+            if !holds {
+                return Err(MetadataError::Conflict { key: op.key().to_owned() });
+            }
+            if matches!(op, Op::Delete { .. }) && found.is_none() {
+                return Err(MetadataError::NotFound { key: op.key().to_owned() });
+            }
+        }
+        Ok(())
+    }
+
+    /// The change of [`next_sequence`](super::MetadataStore::next_sequence).
+    pub(super) fn plan_sequence(&self, parent: &str) -> Result<(Vec<Change>, u64), MetadataError> {
+        let op = Op::Put { key: parent.to_owned(), value: Bytes::new(), expect: Expect::Any, lease: None };
+        let (changes, versions) = self.plan(vec![op])?;
+        let version = versions.first().copied().flatten().map_or(0, |version| version.0);
+        Ok((changes, version))
+    }
+
+    /// The removal of every key of a lease.
+    pub(super) fn plan_lease_end(&self, lease: LeaseId) -> Vec<Change> {
+        let keys = self.values.iter().filter(|(_, value)| value.lease == Some(lease));
+        keys.map(|(key, _)| Change { key: key.clone(), value: None }).collect()
+    }
+
+    /// Applies planned changes and tells what watchers must hear.
+    pub(super) fn apply(&mut self, changes: Vec<Change>) -> Vec<WatchEvent> {
+        let mut events = Vec::with_capacity(changes.len());
+        for Change { key, value } in changes {
+            match value {
+                Some(value) => {
+                    let version = value.version;
+                    let created = self.values.insert(key.clone(), value).is_none();
+                    events.push(WatchEvent::Changed { key, version, created });
+                }
+                None => {
+                    self.values.remove(&key);
+                    events.push(WatchEvent::Deleted { key });
+                }
+            }
+        }
+        events
+    }
+
+    /// One look-up a child, not one a key: a deep subtree is skipped at once.
+    pub(super) fn children(&self, key: &str) -> Vec<String> {
+        let prefix = format!("{}/", key.trim_end_matches('/'));
+        let mut names = Vec::new();
+        let mut from = Bound::Included(prefix.clone());
+        while let Some((found, _)) = self.values.range((from, Bound::Unbounded)).next() {
+            let Some(rest) = found.strip_prefix(&prefix) else { break };
+            let name = rest.split('/').next().unwrap_or(rest).to_owned();
+            // '0' follows '/' in ASCII: everything below the child lies before "<child>0".
+            from = if rest.len() == name.len() {
+                Bound::Excluded(found.clone())
+            } else {
+                Bound::Included(format!("{prefix}{name}0"))
+            };
+            names.push(name);
+        }
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    pub(super) fn scan(&self, prefix: &str, start_after: Option<&str>, limit: usize) -> Vec<(String, Value)> {
+        let from = match start_after {
+            Some(key) if key >= prefix => Bound::Excluded(key),
+            _ => Bound::Included(prefix),
+        };
+        let range = self.values.range::<str, _>((from, Bound::Unbounded));
+        let matching = range.take_while(|(key, _)| key.starts_with(prefix)).take(limit);
+        matching.map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+}

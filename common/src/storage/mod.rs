@@ -1,0 +1,70 @@
+//! Files behind one trait, so that tests can fail a sync or lose what was not synced.
+//!
+//! Called by the bookie from threads that may block. It must never retry a sync: after a failed one the kernel may have
+//! dropped the pages it could not write, and only the caller knows what that means.
+
+mod memory;
+mod real;
+
+pub use memory::{MemoryStorage, Unsynced};
+pub use real::RealStorage;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Bytes of the file system that holds a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Size of the file system.
+    pub total: u64,
+    /// What an unprivileged process may still write.
+    pub free: u64,
+}
+
+/// Held as long as this process uses a directory; dropping it gives the directory back.
+pub trait DirLock: Send + Sync {}
+
+/// A file system. Every call blocks.
+pub trait Storage: Send + Sync + 'static {
+    /// Creates a new empty file for reading and writing; fails with `AlreadyExists`.
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+    /// Opens an existing file for reading and writing.
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+    /// Names in a directory, sorted.
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+    /// Replaces `to` atomically. Durable only after [`sync_dir`](Self::sync_dir).
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Unlinks a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Whether something is there. "Cannot tell" is an error, never `false`.
+    fn exists(&self, path: &Path) -> io::Result<bool>;
+    /// Creates a directory and its parents.
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
+    /// Makes creations, renames and removals in `dir` durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Space of the file system that holds `dir`.
+    fn space(&self, dir: &Path) -> io::Result<Space>;
+    /// Takes an exclusive lock on the file `path` (created if missing); `WouldBlock` when another process holds it.
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DirLock>>;
+}
+
+/// An open file. Reads and writes are positional, so that it can be shared.
+pub trait File: Send + Sync + 'static {
+    /// Fills `buffer` from `offset`; `UnexpectedEof` when the file ends before.
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+    /// Writes all of `bytes` at `offset`, growing the file if needed.
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Makes everything written durable (fdatasync). After an error nothing about earlier writes is known.
+    fn sync_data(&self) -> io::Result<()>;
+    /// The file's length in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Whether the file has no bytes.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// Reserves space so that the file is at least `length` bytes long; new bytes read as zero.
+    fn allocate(&self, length: u64) -> io::Result<()>;
+    /// Cuts the file to `length` bytes.
+    fn truncate(&self, length: u64) -> io::Result<()>;
+}
