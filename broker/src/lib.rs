@@ -1,1 +1,7 @@
-//! Skeleton.
+//! The broker: speaks Pulsar's binary protocol and admin REST, owns topics, and writes them as ledgers.
+//!
+//! `deploy` starts it as a role, tests start it in-process. It must never know of a bookie's inside (they meet on the
+//! wire, through the ledger client) nor which metadata store is below it.
+
+pub mod config;
+pub mod protocol;
