@@ -13,9 +13,9 @@ const READ_CHUNK_BYTES: usize = 32 * 1024;
 /// Below this much spare room the buffer is grown. Far smaller than the chunk, so that growing stays rare.
 const MIN_SPARE_BYTES: usize = 4 * 1024;
 
-/// The peer announced a frame larger than the connection allows. Nothing was allocated for it.
+/// The peer announced a frame (or in it a command) larger than the connection allows. Nothing was allocated for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("frame of {size} bytes exceeds the limit of {max}")]
+#[error("frame or command of {size} bytes exceeds the limit of {max}")]
 pub struct FrameTooLarge {
     /// Announced size, without the prefix.
     pub size: usize,

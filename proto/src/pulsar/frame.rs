@@ -24,6 +24,10 @@ pub const FRAME_PADDING: usize = 10 * 1024;
 /// Largest frame with the default message size.
 pub const MAX_FRAME_SIZE: usize = MAX_MESSAGE_SIZE + FRAME_PADDING;
 
+/// Largest command that a broker takes from a client: far above any real one (a thousand acknowledgements with their batch
+/// sets, a large schema), and low enough that its decoded form, tens of times larger at worst, is no threat to memory.
+pub const MAX_COMMAND_SIZE: usize = 1024 * 1024;
+
 /// Width of the field that gives the command's length.
 const COMMAND_LENGTH_BYTES: usize = 4;
 
@@ -39,7 +43,7 @@ pub struct Frame {
 /// Why a connection's bytes make no sense any more. Every one of them means: close the connection.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum FrameError {
-    /// Over the decoder's limit.
+    /// Over one of the decoder's limits.
     #[error(transparent)]
     TooLarge(#[from] FrameTooLarge),
     /// A command of a type that this protocol version does not have.
@@ -57,12 +61,19 @@ pub enum FrameError {
 #[derive(Clone, Debug)]
 pub struct Decoder {
     max_frame: usize,
+    max_command: usize,
 }
 
 impl Decoder {
-    /// `max_frame`: largest `total` accepted, in bytes; see [`MAX_FRAME_SIZE`].
+    /// `max_frame`: largest `total` accepted, in bytes; see [`MAX_FRAME_SIZE`]. A command may fill the frame.
     pub const fn new(max_frame: usize) -> Self {
-        Self { max_frame }
+        Self { max_frame, max_command: max_frame }
+    }
+
+    /// Accepts only commands of up to `max_command` bytes: for peers that are not trusted, see [`MAX_COMMAND_SIZE`].
+    #[must_use]
+    pub const fn with_max_command(self, max_command: usize) -> Self {
+        Self { max_command, ..self }
     }
 
     /// Takes the next frame from `buf`. `Ok(None)`: read more into `buf`, which now has room for the rest of the frame.
@@ -70,9 +81,23 @@ impl Decoder {
     /// After an error the buffer's content is unspecified and the connection must be closed.
     pub fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
         match take_frame(buf, self.max_frame)? {
-            Some(frame) => decode_frame(frame).map(Some),
+            Some(frame) => self.decode_frame(frame).map(Some),
             None => Ok(None),
         }
+    }
+
+    fn decode_frame(&self, mut frame: Bytes) -> Result<Frame, FrameError> {
+        let command_len =
+            frame.try_get_u32().map_err(|_| FrameError::Malformed("shorter than its header"))? as usize;
+        if command_len > frame.len() {
+            return Err(FrameError::Malformed("command longer than its frame"));
+        }
+        if command_len > self.max_command {
+            return Err(FrameTooLarge { size: command_len, max: self.max_command }.into());
+        }
+        let command = decode_command(frame.split_to(command_len))?;
+        let payload = if frame.is_empty() { None } else { Some(frame) };
+        Ok(Frame { command, payload })
     }
 }
 
@@ -90,17 +115,6 @@ pub fn encode_with_payload(command: Command, payload_len: usize, out: &mut Bytes
     out.put_u32(u32::try_from(total).expect("frames are bounded by the frame limit, far below 4 GiB"));
     out.put_u32(command_len as u32);
     command.encode_raw(out);
-}
-
-fn decode_frame(mut frame: Bytes) -> Result<Frame, FrameError> {
-    let command_len =
-        frame.try_get_u32().map_err(|_| FrameError::Malformed("shorter than its header"))? as usize;
-    if command_len > frame.len() {
-        return Err(FrameError::Malformed("command longer than its frame"));
-    }
-    let command = decode_command(frame.split_to(command_len))?;
-    let payload = if frame.is_empty() { None } else { Some(frame) };
-    Ok(Frame { command, payload })
 }
 
 fn decode_command(bytes: Bytes) -> Result<Command, FrameError> {
