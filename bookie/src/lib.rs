@@ -1,1 +1,29 @@
-//! Skeleton.
+//! The storage server: keeps entries of ledgers and never loses one it has acknowledged; speaks the BookKeeper wire
+//! protocol. `deploy` starts it; everything else meets it on the wire only.
+//! It must never know what entries mean, who leads a topic, or how many copies of an entry exist elsewhere.
+
+mod bookie;
+mod cache;
+mod checkpoint;
+mod config;
+mod cookie;
+mod engine;
+mod entry_log;
+mod error;
+mod files;
+mod gc;
+mod identity;
+mod index;
+mod journal;
+mod registration;
+mod server;
+#[cfg(test)]
+mod testing;
+
+pub use self::bookie::{Bookie, StartError};
+pub use self::checkpoint::{FormatError as CheckpointFormatError, ReadError as CheckpointError};
+pub use self::config::Config;
+pub use self::entry_log::{FormatError as EntryLogFormatError, OpenError as EntryLogError};
+pub use self::error::{FatalError, OpenError};
+pub use self::identity::{IdentityError, InstanceId};
+pub use self::journal::ReplayError;

@@ -1,0 +1,171 @@
+//! The bookie as a whole: starts its parts in an order in which nothing is announced before it works, and stops them in
+//! the opposite one.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use magnetar_common::Environment;
+use magnetar_common::bookies::ServiceInfo;
+use magnetar_common::metadata::{MetadataError, SharedMetadata};
+use magnetar_common::net::BindError;
+use magnetar_proto::bookkeeper::BookieId;
+use tokio::task::JoinHandle;
+
+use crate::config::Config;
+use crate::cookie;
+use crate::engine::{Disk, Engine, Limits};
+use crate::error::{FatalError, OpenError};
+use crate::gc;
+use crate::identity::{IdentityError, Locks, data_dirs};
+use crate::registration::{Announcement, Registration};
+use crate::server::{Durable, Server, complete};
+
+/// Why a bookie does not start. Each message names the cause in one line.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("bad bookie settings: {0}")]
+    Config(String),
+    #[error("{0}")]
+    Identity(#[from] IdentityError),
+    /// The stored state is damaged, of a newer version, or cannot be read.
+    #[error("cannot open the bookie's data: {0}")]
+    Open(#[from] OpenError),
+    #[error("{0}")]
+    Bind(#[from] BindError),
+    #[error("cannot reach the metadata store: {0}")]
+    Metadata(#[from] MetadataError),
+    /// The runtime is ending.
+    #[error("the start was interrupted")]
+    Interrupted,
+}
+
+/// A running bookie. Dropping it without [`Bookie::shutdown`] is what a crash is: nothing acknowledged is lost, but the
+/// next start replays the journal.
+pub struct Bookie {
+    id: BookieId,
+    local_addr: SocketAddr,
+    engine: Arc<Engine<Durable>>,
+    parts: Option<Parts>,
+}
+
+/// What a shutdown takes apart.
+struct Parts {
+    server: Server,
+    registration: Registration,
+    gc: JoinHandle<()>,
+    /// Held until the end: the directories are ours.
+    _locks: Locks,
+}
+
+impl Bookie {
+    /// Opens the data directories, replays the journal, listens, and announces the bookie, in this order. When this
+    /// returns the bookie serves. Must be called inside a tokio runtime. Not cancel-safe: a cancelled start leaves
+    /// its parts running until the process ends.
+    pub async fn start(
+        config: Config,
+        metadata: SharedMetadata,
+        env: Environment,
+    ) -> Result<Bookie, StartError> {
+        config.check().map_err(StartError::Config)?;
+        let dirs = data_dirs(&config.journal_dir, &config.ledger_dirs);
+        // Bound first, because the address may become the id; accepted from only once everything works.
+        let listener = env.network.bind(config.bind).await?;
+        let local_addr = listener.local_addr();
+        let (host, port) = advertised(&config, local_addr)?;
+        let claim = cookie::Claim {
+            storage: env.storage.clone(),
+            dirs,
+            metadata: metadata.clone(),
+            random: env.random.clone(),
+        };
+        let (identity, locks) = claim.establish(config.bookie_id.clone(), &format!("{host}:{port}")).await?;
+
+        let disk = Disk {
+            storage: env.storage.clone(),
+            journal_dir: config.journal_dir.clone(),
+            ledger_dirs: config.ledger_dirs.clone(),
+            instance: identity.instance,
+        };
+        let limits = Limits {
+            write_cache_bytes: config.write_cache_bytes,
+            journal_bytes: config.journal_bytes,
+            segment_bytes: config.segment_bytes,
+        };
+        let open = tokio::task::spawn_blocking(move || Engine::open(disk, limits, Box::new(complete)));
+        let engine = open.await.map_err(|_| StartError::Interrupted)??;
+
+        let server = Server::start(engine.clone(), config.frame_bytes_max, listener, env.clock.clone());
+        let announcement = Announcement {
+            metadata: metadata.clone(),
+            clock: env.clock.clone(),
+            bookie: identity.bookie.clone(),
+            service: ServiceInfo { host, port },
+            ttl: config.lease_ttl,
+        };
+        let registration = match announcement.start().await {
+            Ok(registration) => registration,
+            Err(error) => {
+                server.close().await;
+                engine.abandon();
+                return Err(error.into());
+            }
+        };
+        let collector = gc::Collector { engine: engine.clone(), metadata, clock: env.clock.clone() };
+        let gc = tokio::spawn(collector.run(config.gc_interval));
+        tracing::info!(bookie = %identity.bookie, address = %local_addr, instance = %identity.instance, "bookie serves");
+        let parts = Some(Parts { server, registration, gc, _locks: locks });
+        Ok(Bookie { id: identity.bookie, local_addr, engine, parts })
+    }
+
+    /// The name under which ledgers know this bookie.
+    pub fn id(&self) -> &BookieId {
+        &self.id
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Resolves when the bookie has failed for good, the first time a journal write or sync or a flush fails: it answers
+    /// nothing more and its process should end. Cancel-safe.
+    pub async fn failed(&self) -> FatalError {
+        let mut failure = self.engine.failure();
+        let failed = failure.wait_for(Option::is_some).await.map(|failed| failed.clone());
+        failed.ok().flatten().unwrap_or(FatalError::Stopped)
+    }
+
+    /// Takes the bookie off the list, closes its connections, writes everything into entry logs, checkpoints, and ends
+    /// its threads. Entries are safe whatever this returns; after an error the next start replays the journal.
+    pub async fn shutdown(mut self) -> Result<(), FatalError> {
+        let Some(Parts { server, registration, gc, _locks }) = self.parts.take() else { return Ok(()) };
+        gc.abort();
+        registration.stop().await;
+        server.close().await;
+        let engine = self.engine.clone();
+        tokio::task::spawn_blocking(move || engine.close()).await.map_err(|_| FatalError::Stopped)?
+    }
+}
+
+impl Drop for Bookie {
+    fn drop(&mut self) {
+        if let Some(parts) = self.parts.take() {
+            parts.gc.abort();
+            parts.server.abort();
+            self.engine.abandon();
+        }
+    }
+}
+
+/// The host and port that clients are told.
+fn advertised(config: &Config, local: SocketAddr) -> Result<(String, u16), StartError> {
+    let Some(text) = &config.advertise else { return Ok((local.ip().to_string(), local.port())) };
+    match text.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
+            let port =
+                port.parse().map_err(|_| StartError::Config(format!("'{text}' is not host[:port]")))?;
+            Ok((host.to_owned(), port))
+        }
+        _ => Ok((text.clone(), local.port())),
+    }
+}

@@ -1,0 +1,75 @@
+//! What a user may set for a bookie.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use magnetar_proto::bookkeeper::BookieId;
+
+/// Settings of one bookie. Directories and address have no default; take the rest from [`Config::new`].
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The name under which ledgers know this bookie, for its whole life. `None`: the id its directories were stamped
+    /// with, or, on the first start, the advertised address.
+    pub bookie_id: Option<BookieId>,
+    /// Where the journal lies: the fastest disk, on its own if possible.
+    pub journal_dir: PathBuf,
+    /// Where entry logs lie. The first one also holds the checkpoint. Their order must not change.
+    pub ledger_dirs: Vec<PathBuf>,
+    /// Where to listen; port 0 takes any free one.
+    pub bind: SocketAddr,
+    /// `host[:port]` that clients are told to connect to. `None`: the bound address. Without a port: the bound one.
+    pub advertise: Option<String>,
+    /// Memory for entries not yet in an entry log. Default 64 MiB. More makes larger, better sorted logs and a longer
+    /// replay. At least four times `frame_bytes_max`.
+    pub write_cache_bytes: usize,
+    /// Journal written since the last checkpoint that starts a new one. Default 256 MiB.
+    pub journal_bytes: u64,
+    /// Size of a journal segment file. Default 64 MiB.
+    pub segment_bytes: u64,
+    /// The longest frame taken from a client, which bounds an entry. Default 5 MiB + 64 KiB: a full-sized Pulsar message
+    /// with all its headers.
+    pub frame_bytes_max: usize,
+    /// How often to look for ledgers that the metadata store no longer has. Default 15 min. A ledger is dropped when
+    /// two rounds in a row found it absent.
+    pub gc_interval: Duration,
+    /// How long the registration outlives a bookie that vanished. Default 30 s.
+    pub lease_ttl: Duration,
+}
+
+impl Config {
+    /// The defaults for these directories, on any free port of the loopback address.
+    pub fn new(journal_dir: PathBuf, ledger_dirs: Vec<PathBuf>) -> Self {
+        Config {
+            bookie_id: None,
+            journal_dir,
+            ledger_dirs,
+            bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            advertise: None,
+            write_cache_bytes: 64 << 20,
+            journal_bytes: 256 << 20,
+            segment_bytes: 64 << 20,
+            frame_bytes_max: (5 << 20) + (64 << 10),
+            gc_interval: Duration::from_secs(15 * 60),
+            lease_ttl: Duration::from_secs(30),
+        }
+    }
+
+    /// Why these settings cannot work together, in one sentence.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if self.ledger_dirs.is_empty() {
+            return Err("at least one ledger directory is needed".into());
+        }
+        if self.write_cache_bytes < 4 * self.frame_bytes_max || self.write_cache_bytes > 1 << 30 {
+            let least = 4 * self.frame_bytes_max;
+            return Err(format!(
+                "write_cache_bytes must lie between {least} (4 × frame_bytes_max) and {}",
+                1 << 30
+            ));
+        }
+        if self.segment_bytes < 1 << 16 {
+            return Err("segment_bytes must be at least 65536".into());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,112 @@
+//! The storage engine: the ledger table and write cache behind one short lock, the journal and the flush thread.
+//! The server applies a batch of requests in one [`Turn`]; what a turn accepted is durable when its token completes.
+//! It must never know of sockets or wire formats, and never wait for anything while it holds its lock.
+
+mod disk;
+mod flush;
+mod gc;
+mod open;
+mod read;
+#[cfg(test)]
+mod tests;
+mod turn;
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+pub(crate) use self::disk::Disk;
+use self::disk::OpenLog;
+use self::flush::FlushSignal;
+pub(crate) use self::read::{Lookup, Place};
+pub(crate) use self::turn::{Add, Refused, Turn};
+use crate::cache::WriteCache;
+use crate::checkpoint::LogRow;
+use crate::error::FatalError;
+use crate::index::Ledgers;
+use crate::journal::Journal;
+
+/// Sizes that the engine keeps to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) write_cache_bytes: usize,
+    pub(crate) journal_bytes: u64,
+    pub(crate) segment_bytes: u64,
+}
+
+/// Bytes that an entry takes in the write cache beside its body: map and vector slots, and its share of the index.
+pub(crate) const ENTRY_OVERHEAD_BYTES: usize = 64;
+
+/// Everything the lock guards.
+struct State {
+    ledgers: Ledgers,
+    cache: WriteCache,
+    logs: HashMap<u64, OpenLog>,
+    /// Logs of the checkpoint that could not be opened. While there is one, nothing can be said to be absent.
+    damaged_logs: Vec<LogRow>,
+    next_log: u64,
+    /// Bytes journalled since the last checkpoint began.
+    journal_bytes: u64,
+}
+
+/// `T` is handed back when the records submitted with it are durable.
+pub(crate) struct Engine<T> {
+    disk: Disk,
+    limits: Limits,
+    state: Mutex<State>,
+    journal: Journal<T>,
+    room: Arc<Semaphore>,
+    flush: FlushSignal,
+    failed: watch::Sender<Option<FatalError>>,
+}
+
+impl<T: Send + 'static> Engine<T> {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nothing panics while holding the engine's lock")
+    }
+
+    /// Waits until the write cache has room for `bytes` (see [`ENTRY_OVERHEAD_BYTES`]), at most half of the cache: the
+    /// place where a full cache pushes back on the sockets. Cancel-safe.
+    pub(crate) async fn room(&self, bytes: usize) -> OwnedSemaphorePermit {
+        let permits = u32::try_from(bytes).expect("a batch is bounded by the frame limit");
+        if let Ok(room) = self.room.clone().try_acquire_many_owned(permits) {
+            return room;
+        }
+        // What fills the cache may be less than what starts a flush by itself.
+        self.flush.request();
+        self.room.clone().acquire_many_owned(permits).await.expect("the engine never closes its room")
+    }
+
+    /// Takes the lock for one batch of requests.
+    pub(crate) fn turn(&self) -> Turn<'_, T> {
+        Turn::new(self)
+    }
+
+    /// The first failure after which nothing is answered any more; `None` until then.
+    pub(crate) fn failure(&self) -> watch::Receiver<Option<FatalError>> {
+        self.failed.subscribe()
+    }
+
+    /// Free and total bytes of the ledger directories.
+    pub(crate) fn space(&self) -> io::Result<(u64, u64)> {
+        self.disk.space()
+    }
+
+    /// Makes everything durable outside of the journal, then ends the threads. Blocks. The caller has stopped all
+    /// requests.
+    pub(crate) fn close(&self) -> Result<(), FatalError> {
+        self.flush.stop();
+        let flushed = self.flush_now();
+        self.journal.stop();
+        let failed = self.failed.borrow().clone();
+        failed.map_or(flushed, Err)
+    }
+
+    /// Ends the threads without flushing: what a crash does. Does not wait for them.
+    pub(crate) fn abandon(&self) {
+        self.flush.stop();
+        self.journal.request_stop();
+    }
+}

@@ -1,0 +1,92 @@
+//! Finding entries, and reading those that only a log holds.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+use magnetar_proto::ids::{EntryId, LedgerId};
+
+use super::State;
+use crate::entry_log::{Log, Unreadable};
+use crate::index::Ledger;
+
+/// What the engine knows about an entry.
+#[derive(Clone)]
+pub(crate) enum Lookup {
+    /// The entry's body, from the write cache.
+    Here(Bytes),
+    OnDisk(Place),
+    /// The ledger is known, the entry is truly not here.
+    NoEntry,
+    /// The ledger is truly not known.
+    NoLedger,
+    /// A damaged log may or may not hold it.
+    Unknown,
+}
+
+/// Where an entry lies.
+#[derive(Clone)]
+pub(crate) struct Place {
+    log: Arc<Log>,
+    slot_at: u64,
+    /// How many entries from here on lie one after the other.
+    stretch: u64,
+    ledger: LedgerId,
+    entry: EntryId,
+}
+
+impl Place {
+    pub(crate) fn entry(&self) -> EntryId {
+        self.entry
+    }
+
+    /// Reads this entry and at most `count - 1` that follow it without a gap, within `max_bytes` together (the first is
+    /// always read); at least one, or the error about the first. Blocks.
+    pub(crate) fn read(&self, count: u64, max_bytes: usize) -> Result<Vec<Bytes>, Unreadable> {
+        let mut bodies = self.log.read(self.slot_at, count.min(self.stretch), max_bytes)?;
+        let sound = bodies.iter().zip(self.entry.0..).take_while(|(body, entry)| {
+            let mut ids = &body[..];
+            ids.try_get_u64() == Ok(self.ledger.0) && ids.try_get_u64() == Ok(*entry)
+        });
+        let sound = sound.count();
+        if sound == 0 {
+            return Err(Unreadable::Damaged { offset: self.slot_at });
+        }
+        bodies.truncate(sound);
+        Ok(bodies)
+    }
+}
+
+impl State {
+    pub(super) fn lookup(&self, ledger: LedgerId, entry: Option<EntryId>) -> Lookup {
+        let unless_damaged = |absent| if self.damaged_logs.is_empty() { absent } else { Lookup::Unknown };
+        let Some(known) = self.ledgers.get(ledger).filter(|known| known.deleted_ms.is_none()) else {
+            return unless_damaged(Lookup::NoLedger);
+        };
+        let Some(entry) = entry.or(known.last_entry) else { return unless_damaged(Lookup::NoEntry) };
+        if let Some(body) = self.cache.get(ledger, entry) {
+            return Lookup::Here(body.clone());
+        }
+        match self.place(known, ledger, entry) {
+            Some(place) => Lookup::OnDisk(place),
+            None => unless_damaged(Lookup::NoEntry),
+        }
+    }
+
+    fn place(&self, known: &Ledger, ledger: LedgerId, entry: EntryId) -> Option<Place> {
+        let at = known.runs.find(entry)?;
+        let log = self.logs.get(&at.log).expect("a log is open as long as a run names it").log.clone();
+        let slot_at = at.run.slot_of(entry).expect("find gives a run that holds the entry");
+        Some(Place { log, slot_at, stretch: known.runs.stretch(at, entry), ledger, entry })
+    }
+
+    pub(super) fn entries(&self, ledger: LedgerId) -> Result<Vec<EntryId>, Lookup> {
+        if !self.damaged_logs.is_empty() {
+            return Err(Lookup::Unknown);
+        }
+        let known = self.ledgers.get(ledger).ok_or(Lookup::NoLedger)?;
+        let flushed = known.runs.iter().flat_map(|at| (at.run.first.0..=at.run.last().0).map(EntryId));
+        let all: BTreeSet<EntryId> = flushed.chain(self.cache.entries_of(ledger)).collect();
+        Ok(all.into_iter().collect())
+    }
+}

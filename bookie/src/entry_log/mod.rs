@@ -1,0 +1,13 @@
+//! Entry logs: sealed files of entries sorted by (ledger, entry), each with its own index.
+//! The flush thread writes them, the engine reads entries from them and rebuilds its index from them at start.
+//! It must never know of the journal, the write cache or which ledgers still matter.
+
+pub(crate) mod format;
+mod reader;
+mod writer;
+
+pub use self::format::FormatError;
+pub(crate) use self::format::Run;
+pub use self::reader::OpenError;
+pub(crate) use self::reader::{Log, Unreadable};
+pub(crate) use self::writer::write;

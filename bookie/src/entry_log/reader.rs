@@ -1,0 +1,116 @@
+//! Reads a sealed entry log: its runs once, at start; its entries one by one or a stretch at a time.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes, BytesMut};
+use magnetar_common::storage::{File, Storage};
+
+use super::format::{
+    FOOTER_BYTES, Footer, FormatError, HEADER_BYTES, Run, SLOT_BYTES, decode_entry, decode_runs,
+};
+use crate::identity::InstanceId;
+
+/// Slots read at once at most; with the byte limit of a read this bounds what one read may ask of the disk.
+const SLOTS_MAX: u64 = 512;
+
+/// A sealed log, open for reading. The file stays readable while anyone holds this, also after an unlink.
+pub(crate) struct Log {
+    pub(crate) id: u64,
+    pub(crate) bytes: u64,
+    file: Arc<dyn File>,
+    /// End of the part that holds slots.
+    runs_at: u64,
+}
+
+/// Why a log cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("cannot read it: {0}")]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Format(#[from] FormatError),
+    #[error("it was written by another bookie, or is another log under this name")]
+    Foreign,
+}
+
+/// An entry that the index knows cannot be read: never the same as absent.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unreadable {
+    #[error("cannot read entry log: {0}")]
+    Io(#[from] io::Error),
+    #[error("entry log is damaged at byte {offset}")]
+    Damaged { offset: u64 },
+}
+
+impl Log {
+    /// Opens log number `id` and reads its runs, ascending by (ledger, first entry). Blocks.
+    pub(crate) fn open(
+        storage: &Arc<dyn Storage>,
+        path: &Path,
+        id: u64,
+        instance: InstanceId,
+    ) -> Result<(Log, Vec<Run>), OpenError> {
+        let file = storage.open(path)?;
+        let bytes = file.len()?;
+        if bytes < (HEADER_BYTES + FOOTER_BYTES) as u64 {
+            return Err(FormatError::Damaged.into());
+        }
+        let footer_at = bytes - FOOTER_BYTES as u64;
+        let mut footer = [0; FOOTER_BYTES];
+        file.read_exact_at(&mut footer, footer_at)?;
+        let footer = Footer::decode(&footer)?;
+        if footer.instance != instance || footer.log != id {
+            return Err(OpenError::Foreign);
+        }
+        let section_bytes = footer_at.checked_sub(footer.runs_at).ok_or(FormatError::Damaged)?;
+        let mut section = vec![0; section_bytes as usize];
+        file.read_exact_at(&mut section, footer.runs_at)?;
+        let runs = decode_runs(&footer, &section)?;
+        Ok((Log { id, bytes, file, runs_at: footer.runs_at }, runs))
+    }
+
+    /// Reads the entry whose slot stands at `slot_at` and up to `count - 1` entries right after it in the same run,
+    /// as long as all records together stay within `max_bytes` (the first is always read). Stops before an unreadable
+    /// one; an error is about the first entry. Blocks.
+    pub(crate) fn read(&self, slot_at: u64, count: u64, max_bytes: usize) -> Result<Vec<Bytes>, Unreadable> {
+        let damaged = |offset| Unreadable::Damaged { offset };
+        let wanted = count.clamp(1, SLOTS_MAX) as usize;
+        let mut slots = vec![0; (wanted + 1) * SLOT_BYTES];
+        if slot_at + slots.len() as u64 > self.runs_at {
+            return Err(damaged(slot_at));
+        }
+        self.file.read_exact_at(&mut slots, slot_at)?;
+        let mut slots = &slots[..];
+        let start = slots.get_u64();
+        let mut ends = Vec::with_capacity(wanted);
+        let mut end = start;
+        while slots.has_remaining() {
+            let next = slots.get_u64();
+            if next <= end || next > self.runs_at || (!ends.is_empty() && next - start > max_bytes as u64) {
+                break;
+            }
+            end = next;
+            ends.push(end);
+        }
+        if ends.is_empty() || end - start > u64::from(u32::MAX) {
+            return Err(damaged(slot_at));
+        }
+        let mut extent = BytesMut::zeroed((end - start) as usize);
+        self.file.read_exact_at(&mut extent, start)?;
+        let extent = extent.freeze();
+        let mut offset = start;
+        let mut bodies = Vec::with_capacity(ends.len());
+        for end in ends {
+            let record = extent.slice((offset - start) as usize..(end - start) as usize);
+            match decode_entry(self.id, offset, &record) {
+                Ok(body) => bodies.push(body),
+                Err(_) if !bodies.is_empty() => break,
+                Err(_) => return Err(damaged(offset)),
+            }
+            offset = end;
+        }
+        Ok(bodies)
+    }
+}

@@ -1,0 +1,135 @@
+//! The journal: makes facts durable in the order they were submitted, and tells them again after a restart.
+//! The engine submits records and replays them; the flush thread frees what a checkpoint covers.
+//! It must never know of connections, caches or what a record means beyond its bytes.
+
+mod files;
+mod queue;
+mod reader;
+pub(crate) mod record;
+mod replay;
+pub(crate) mod segment;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use magnetar_common::storage::Storage;
+
+pub(crate) use self::queue::{NotDurable, Submission};
+pub use self::replay::ReplayError;
+pub(crate) use self::replay::{ReplayFrom, Replayed, replay};
+use crate::identity::InstanceId;
+
+/// Handle of a running journal. Cheap calls, except where said that they block.
+pub(crate) struct Journal<T> {
+    queue: Arc<queue::Queue<T>>,
+    files: Arc<files::Files>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Gets the tokens of a durable batch, in submission order, on the journal thread: must not block.
+pub(crate) type Complete<T> = Box<dyn FnMut(&mut Vec<T>) + Send>;
+
+/// What the journal thread calls.
+pub(crate) struct Hooks<T> {
+    pub(crate) complete: Complete<T>,
+    /// Called once when a write or sync failed; nothing completes afterwards.
+    pub(crate) failed: Box<dyn FnOnce(io::Error) + Send>,
+}
+
+impl<T: Send + 'static> Journal<T> {
+    /// Starts the thread on the state that [`replay`] found. New records go to a new segment.
+    pub(crate) fn start(
+        storage: Arc<dyn Storage>,
+        dir: &Path,
+        instance: InstanceId,
+        segment_bytes: u64,
+        replayed: Replayed,
+        hooks: Hooks<T>,
+    ) -> io::Result<Self> {
+        let queue = Arc::new(queue::Queue::new(replayed.next_sequence));
+        let files = Arc::new(files::Files::new(
+            storage,
+            dir,
+            replayed.live,
+            replayed.free,
+            replayed.next_free_number,
+        ));
+        let mut writer = writer::Writer {
+            queue: queue.clone(),
+            files: files.clone(),
+            instance,
+            segment_bytes,
+            segment: replayed.last_segment,
+            next_sequence: replayed.next_sequence,
+        };
+        let active = writer.roll()?;
+        let failing = queue.clone();
+        let thread = std::thread::Builder::new().name("bookie-journal".into()).spawn(move || {
+            let Hooks { mut complete, failed } = hooks;
+            if let Err(error) = writer.run(active, &mut *complete) {
+                // Told first, so that nobody who finds the queue failed asks why too early.
+                failed(error);
+                failing.fail();
+            }
+        })?;
+        Ok(Journal { queue, files, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Queues records and returns the sequence of the last one queued so far. The token completes after this and every
+    /// earlier submission is durable; after a failure or stop it never completes and is dropped. A submission without
+    /// records waits for those before it.
+    pub(crate) fn submit(&self, submission: Submission<T>) -> u64 {
+        self.queue.push(submission)
+    }
+
+    /// Every record up to this sequence is durable.
+    pub(crate) fn durable(&self) -> u64 {
+        self.queue.durable()
+    }
+
+    /// The sequence given out last.
+    pub(crate) fn last_assigned(&self) -> u64 {
+        self.queue.last_assigned()
+    }
+
+    /// Blocks the thread until `sequence` is durable.
+    pub(crate) fn wait_durable(&self, sequence: u64) -> Result<(), NotDurable> {
+        self.queue.wait_durable(sequence)
+    }
+
+    /// The lowest segment that replay needs when everything up to `sequence`, which must be durable, is checkpointed.
+    pub(crate) fn floor(&self, sequence: u64) -> u64 {
+        self.files.floor(sequence)
+    }
+
+    /// Gives up the segments below `floor`; only after the checkpoint naming that floor is durable. Blocks.
+    pub(crate) fn free_below(&self, floor: u64) -> io::Result<()> {
+        self.files.free_below(floor)
+    }
+
+    /// Like [`Journal::stop`] without waiting.
+    pub(crate) fn request_stop(&self) {
+        self.queue.stop();
+    }
+
+    /// Writes what is queued, ends the thread and waits for it. Blocks. Idempotent.
+    pub(crate) fn stop(&self) {
+        self.queue.stop();
+        let thread = self.thread.lock().expect("nothing panics while holding the thread's handle").take();
+        if let Some(thread) = thread {
+            // A panic of the thread has been reported by the panic hook; there is nothing left to save here.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl<T> Drop for Journal<T> {
+    fn drop(&mut self) {
+        self.queue.stop();
+    }
+}

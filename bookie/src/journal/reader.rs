@@ -1,0 +1,99 @@
+//! Reads one segment file front to back, in chunks, without trusting a length it has not checked.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use magnetar_common::storage::File;
+
+use super::record::{self, BODY_BYTES_MAX, Header, Place, Record, Unreadable};
+use super::segment::HEADER_BYTES;
+
+/// Entries found by replay stay slices of the chunk they were read in, so chunks are small against the write cache.
+const CHUNK_BYTES: usize = 1 << 20;
+
+pub(super) struct Reader {
+    file: Arc<dyn File>,
+    file_bytes: u64,
+    /// Offset in the file of the first byte of `window`.
+    offset: u64,
+    window: Bytes,
+}
+
+impl Reader {
+    /// Starts at the first record.
+    pub(super) fn new(file: Arc<dyn File>) -> io::Result<Self> {
+        let file_bytes = file.len()?;
+        Ok(Reader { file, file_bytes, offset: HEADER_BYTES as u64, window: Bytes::new() })
+    }
+
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Makes `want` bytes visible, or as many as the file has.
+    fn fill(&mut self, want: usize) -> io::Result<()> {
+        if self.window.len() >= want {
+            return Ok(());
+        }
+        let left = self.file_bytes.saturating_sub(self.offset);
+        let size = (want.max(CHUNK_BYTES) as u64).min(left) as usize;
+        if size <= self.window.len() {
+            return Ok(());
+        }
+        let mut chunk = BytesMut::zeroed(size);
+        let kept = self.window.len();
+        chunk[..kept].copy_from_slice(&self.window);
+        self.file.read_exact_at(&mut chunk[kept..], self.offset + kept as u64)?;
+        self.window = chunk.freeze();
+        Ok(())
+    }
+
+    /// The record at the current offset; `Ok(Err(_))` when the bytes there are none. Does not move.
+    pub(super) fn peek(&mut self) -> io::Result<Result<(Place, Record, usize), Unreadable>> {
+        self.fill(record::HEADER_BYTES)?;
+        let Some(header) = Header::peek(&self.window) else { return Ok(Err(Unreadable::Short)) };
+        if header.len > BODY_BYTES_MAX {
+            return Ok(Err(Unreadable::Checksum));
+        }
+        self.fill(record::HEADER_BYTES + header.len)?;
+        Ok(record::decode(&self.window))
+    }
+
+    /// Moves on by `bytes` that were peeked.
+    pub(super) fn skip(&mut self, bytes: usize) {
+        self.window = self.window.slice(bytes..);
+        self.offset += bytes as u64;
+    }
+
+    /// Moves to the next byte after the current one where a record of `segment` could begin; false at the end.
+    pub(super) fn seek_candidate(&mut self, segment: u64) -> io::Result<bool> {
+        let needle = segment.to_be_bytes();
+        self.fill(record::HEADER_BYTES)?;
+        if self.window.is_empty() {
+            return Ok(false);
+        }
+        self.skip(1);
+        loop {
+            self.fill(record::HEADER_BYTES)?;
+            if self.window.len() < record::HEADER_BYTES {
+                return Ok(false);
+            }
+            // A record's segment id stands 8 bytes after its start.
+            let searchable = &self.window[8..];
+            match searchable.windows(8).position(|bytes| bytes == needle) {
+                Some(at) if self.window.len() - at >= record::HEADER_BYTES => {
+                    self.skip(at);
+                    return Ok(true);
+                }
+                Some(at) => {
+                    self.skip(at);
+                }
+                None => self.skip(searchable.len() - 7),
+            }
+            if self.offset + (record::HEADER_BYTES as u64) > self.file_bytes {
+                return Ok(false);
+            }
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! Reads, and answers of both protocol versions.
+
+use std::collections::VecDeque;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use magnetar_proto::bookkeeper::v3::{self, BkPacketHeader};
+use magnetar_proto::bookkeeper::{Code, v2};
+use magnetar_proto::ids::{EntryId, LedgerId};
+
+use super::Shared;
+use super::outbound::Outbound;
+use super::v3::response;
+use crate::engine::{Lookup, Place, Turn};
+
+/// Fixed part of a batch read's answer as clients count it, and what each entry adds to its own size.
+const BATCH_FIXED_BYTES: usize = 36;
+const BATCH_ENTRY_BYTES: usize = 4;
+
+/// The most that one batch read answers, whatever the client allows. Upstream's default.
+const BATCH_BYTES_MAX: usize = 5 << 20;
+
+/// Bytes read ahead from a log for the reads that follow in the same lane.
+const AHEAD_BYTES: usize = 512 << 10;
+
+/// A whole answer.
+pub(super) enum Answer {
+    V2(v2::Response),
+    V3(Box<v3::Response>),
+}
+
+impl Answer {
+    /// Queues the answer; returns its size in bytes, roughly.
+    pub(super) fn send(self, outbound: &Outbound) -> usize {
+        match self {
+            Answer::V2(v2::Response::Read { code, ledger_id, entry_id, body: Some(body) }) => {
+                let bytes = body.len();
+                outbound
+                    .push(Some(body), |out| v2::encode_read_header(code, ledger_id, entry_id, bytes, out));
+                bytes
+            }
+            Answer::V2(v2::Response::BatchRead { code, ledger_id, first_entry, request_id, bodies }) => {
+                let bytes = bodies.iter().map(|body| BATCH_ENTRY_BYTES + body.len()).sum();
+                let header = |out: &mut BytesMut| {
+                    v2::encode_batch_read_header(code, ledger_id, first_entry, request_id, bytes, out);
+                };
+                let sized = bodies.into_iter().map(|body| {
+                    let size = u32::try_from(body.len()).expect("bodies are bounded by the frame limit");
+                    (move |out: &mut BytesMut| out.put_u32(size), body)
+                });
+                outbound.push_many(header, sized);
+                bytes
+            }
+            Answer::V2(response) => {
+                outbound.push(None, |out| v2::encode_response(&response, out));
+                0
+            }
+            Answer::V3(response) => {
+                let bytes =
+                    response.read_response.as_ref().and_then(|read| read.body.as_ref()).map_or(0, Bytes::len);
+                outbound.push(None, |out| v3::encode(&*response, out));
+                bytes
+            }
+        }
+    }
+}
+
+/// A read, with what its answer must repeat.
+#[derive(Clone)]
+pub(super) enum ReadOp {
+    V2One {
+        ledger: LedgerId,
+        entry: Option<EntryId>,
+    },
+    V2Batch {
+        ledger: LedgerId,
+        first: EntryId,
+        request_id: i64,
+        count_max: usize,
+        bytes_max: usize,
+    },
+    V3One {
+        header: BkPacketHeader,
+        ledger: LedgerId,
+        entry: Option<EntryId>,
+        with_lac: bool,
+    },
+    /// What a reader that follows the log asks: the LAC, and the entry after the one it has if that is confirmed.
+    V3Next {
+        header: BkPacketHeader,
+        ledger: LedgerId,
+        after: Option<EntryId>,
+    },
+    V3ReadLac {
+        header: BkPacketHeader,
+        ledger: LedgerId,
+    },
+}
+
+/// Why a body is not there.
+pub(super) enum Miss {
+    Code(Code),
+    /// Only the disk has it, and this view does not read disks.
+    Disk,
+}
+
+/// Where bodies and facts come from.
+pub(super) trait View {
+    /// The body of an entry, or of the last one.
+    fn fetch(&mut self, ledger: LedgerId, entry: Option<EntryId>) -> Result<Bytes, Miss>;
+    fn last_add_confirmed(&mut self, ledger: LedgerId) -> Option<EntryId>;
+    fn explicit_lac(&mut self, ledger: LedgerId) -> Option<Bytes>;
+}
+
+/// Memory only, under the engine's lock.
+impl<T: Send + 'static> View for Turn<'_, T> {
+    fn fetch(&mut self, ledger: LedgerId, entry: Option<EntryId>) -> Result<Bytes, Miss> {
+        match self.lookup(ledger, entry) {
+            Lookup::Here(body) => Ok(body),
+            Lookup::OnDisk(_) => Err(Miss::Disk),
+            absent => Err(Miss::Code(absence(&absent))),
+        }
+    }
+
+    fn last_add_confirmed(&mut self, ledger: LedgerId) -> Option<EntryId> {
+        Turn::last_add_confirmed(self, ledger)
+    }
+
+    fn explicit_lac(&mut self, ledger: LedgerId) -> Option<Bytes> {
+        Turn::explicit_lac(self, ledger)
+    }
+}
+
+/// The code for an entry that is not there. What cannot be said for sure is never an absence.
+pub(super) fn absence(lookup: &Lookup) -> Code {
+    match lookup {
+        Lookup::NoEntry => Code::NoEntry,
+        Lookup::NoLedger => Code::NoLedger,
+        Lookup::Unknown | Lookup::Here(_) | Lookup::OnDisk(_) => Code::Io,
+    }
+}
+
+/// Reads disks; for a blocking thread.
+struct DiskView<'a> {
+    shared: &'a Shared,
+    /// Entries worth reading at once.
+    stretch: u64,
+    /// Entries read ahead, in order.
+    ahead: VecDeque<(LedgerId, EntryId, Bytes)>,
+}
+
+impl DiskView<'_> {
+    fn read(&mut self, ledger: LedgerId, place: &Place) -> Result<Bytes, Miss> {
+        let bodies = place.read(self.stretch, AHEAD_BYTES).map_err(|error| {
+            tracing::error!(%ledger, entry = %place.entry(), %error, "cannot read an entry");
+            Miss::Code(Code::Io)
+        })?;
+        let ids = (place.entry().0..).map(EntryId);
+        self.ahead = ids.zip(bodies).map(|(entry, body)| (ledger, entry, body)).collect();
+        self.ahead.pop_front().map(|(_, _, body)| body).ok_or(Miss::Code(Code::Io))
+    }
+}
+
+impl View for DiskView<'_> {
+    fn fetch(&mut self, ledger: LedgerId, entry: Option<EntryId>) -> Result<Bytes, Miss> {
+        if let Some((_, _, body)) = self.ahead.pop_front_if(|(l, e, _)| *l == ledger && Some(*e) == entry) {
+            return Ok(body);
+        }
+        let found = self.shared.engine.turn().lookup(ledger, entry);
+        match found {
+            Lookup::Here(body) => Ok(body),
+            Lookup::OnDisk(place) => self.read(ledger, &place),
+            absent => Err(Miss::Code(absence(&absent))),
+        }
+    }
+
+    fn last_add_confirmed(&mut self, ledger: LedgerId) -> Option<EntryId> {
+        self.shared.engine.turn().last_add_confirmed(ledger)
+    }
+
+    fn explicit_lac(&mut self, ledger: LedgerId) -> Option<Bytes> {
+        self.shared.engine.turn().explicit_lac(ledger)
+    }
+}
+
+/// Answers the first of `reads`, which is not empty; returns the answer's size in bytes. Blocks.
+pub(super) fn answer_from_disk(
+    shared: &Shared,
+    outbound: &Outbound,
+    reads: &mut VecDeque<ReadOp>,
+    bytes_max: usize,
+) -> usize {
+    let mut view = DiskView { shared, stretch: 1, ahead: VecDeque::new() };
+    let mut bytes = 0;
+    while bytes < bytes_max && !outbound.is_closed() {
+        let Some(read) = reads.pop_front() else { break };
+        view.stretch = if view.ahead.is_empty() { stretch(&read, reads) } else { 1 };
+        if let Ok(answer) = read.answer(&mut view) {
+            bytes += answer.send(outbound);
+        }
+    }
+    bytes
+}
+
+/// How many entries from the one of `read` on are asked for one after the other.
+fn stretch(read: &ReadOp, following: &VecDeque<ReadOp>) -> u64 {
+    match read {
+        ReadOp::V2One { ledger, entry: Some(entry) } => {
+            let next = |(read, expected): &(&ReadOp, u64)| matches!(read, ReadOp::V2One { ledger: l, entry: Some(e) } if l == ledger && e.0 == *expected);
+            1 + following.iter().zip(entry.0 + 1..).take_while(next).count() as u64
+        }
+        ReadOp::V2Batch { count_max, .. } => *count_max as u64,
+        _ => 1,
+    }
+}
+
+impl ReadOp {
+    /// The answer when nothing may be read.
+    pub(super) fn refuse(&self, code: Code) -> Option<Answer> {
+        self.answer(&mut Refusal(code)).ok()
+    }
+
+    /// The answer from what `view` can see; `Err` when it takes a view that reads disks.
+    pub(super) fn answer(&self, view: &mut dyn View) -> Result<Answer, NeedsDisk> {
+        match self {
+            ReadOp::V2One { ledger, entry } => {
+                let (code, body) = split(view.fetch(*ledger, *entry))?;
+                Ok(Answer::V2(v2::Response::Read { code, ledger_id: *ledger, entry_id: *entry, body }))
+            }
+            ReadOp::V2Batch { ledger, first, request_id, count_max, bytes_max } => {
+                let (code, bodies) =
+                    batch(view, *ledger, *first, *count_max, (*bytes_max).min(BATCH_BYTES_MAX))?;
+                let (ledger_id, first_entry, request_id) = (*ledger, *first, *request_id);
+                Ok(Answer::V2(v2::Response::BatchRead { code, ledger_id, first_entry, request_id, bodies }))
+            }
+            ReadOp::V3One { header, ledger, entry, with_lac } => {
+                let (code, body) = split(view.fetch(*ledger, *entry))?;
+                let lac = with_lac.then(|| view.last_add_confirmed(*ledger)).filter(|_| code == Code::Ok);
+                Ok(response::read(header, code, *ledger, EntryId::option_to_wire(*entry), body, lac))
+            }
+            ReadOp::V3Next { header, ledger, after } => {
+                let lac = view.last_add_confirmed(*ledger);
+                let next = after.map_or(EntryId::ZERO, EntryId::next);
+                if lac < Some(next) {
+                    // Tells an unknown ledger from one that has nothing new.
+                    let (code, _) = split(view.fetch(*ledger, None))?;
+                    let code = if code == Code::NoEntry { Code::Ok } else { code };
+                    return Ok(response::read(header, code, *ledger, EntryId::NONE_ON_WIRE, None, Some(lac)));
+                }
+                let (code, body) = split(view.fetch(*ledger, Some(next)))?;
+                // Striping: the next entry may have its copies on other bookies.
+                let code = if code == Code::NoEntry { Code::Ok } else { code };
+                let entry = if body.is_some() { next.to_wire() } else { EntryId::NONE_ON_WIRE };
+                Ok(response::read(header, code, *ledger, entry, body, Some(lac)))
+            }
+            ReadOp::V3ReadLac { header, ledger } => {
+                let (code, last_entry) = split(view.fetch(*ledger, None))?;
+                let lac_body = view.explicit_lac(*ledger);
+                let code = if lac_body.is_some() && code == Code::NoEntry { Code::Ok } else { code };
+                Ok(response::read_lac(header, code, *ledger, lac_body, last_entry))
+            }
+        }
+    }
+}
+
+/// The read must go to the lane.
+pub(super) struct NeedsDisk;
+
+fn split(fetched: Result<Bytes, Miss>) -> Result<(Code, Option<Bytes>), NeedsDisk> {
+    match fetched {
+        Ok(body) => Ok((Code::Ok, Some(body))),
+        Err(Miss::Code(code)) => Ok((code, None)),
+        Err(Miss::Disk) => Err(NeedsDisk),
+    }
+}
+
+/// Consecutive entries from `first` up to the first missing one or a limit; the first is sent whatever its size.
+fn batch(
+    view: &mut dyn View,
+    ledger: LedgerId,
+    first: EntryId,
+    count_max: usize,
+    bytes_max: usize,
+) -> Result<(Code, Vec<Bytes>), NeedsDisk> {
+    let mut bodies: Vec<Bytes> = Vec::new();
+    let mut bytes = BATCH_FIXED_BYTES;
+    let mut entry = first;
+    while bodies.len() < count_max {
+        let body = match split(view.fetch(ledger, Some(entry)))? {
+            (_, Some(body)) => body,
+            (code, None) if bodies.is_empty() => return Ok((code, bodies)),
+            _ => break,
+        };
+        bytes += BATCH_ENTRY_BYTES + body.len();
+        if bytes > bytes_max && !bodies.is_empty() {
+            break;
+        }
+        bodies.push(body);
+        entry = entry.next();
+    }
+    Ok((Code::Ok, bodies))
+}
+
+/// Sees nothing but the reason why a read is refused.
+struct Refusal(Code);
+
+impl View for Refusal {
+    fn fetch(&mut self, _: LedgerId, _: Option<EntryId>) -> Result<Bytes, Miss> {
+        Err(Miss::Code(self.0))
+    }
+
+    fn last_add_confirmed(&mut self, _: LedgerId) -> Option<EntryId> {
+        None
+    }
+
+    fn explicit_lac(&mut self, _: LedgerId) -> Option<Bytes> {
+        None
+    }
+}

@@ -1,0 +1,234 @@
+//! The requests that one read of the socket brought, applied to the engine in one turn.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use magnetar_proto::bookkeeper::Code;
+use magnetar_proto::bookkeeper::frame::Protocol;
+use magnetar_proto::bookkeeper::v2::{PacketError, encode_response};
+use magnetar_proto::bookkeeper::v3::{self, BkPacketHeader, Response};
+use magnetar_proto::ids::{EntryId, LedgerId};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::answer::{Answer, ReadOp, absence};
+use super::durable::Durable;
+use super::v3::{availability, response};
+use super::{Peer, Shared, v2};
+use crate::engine::{Add, ENTRY_OVERHEAD_BYTES, Refused, Turn};
+
+/// A request, apart from how it was written.
+pub(super) enum Request {
+    Add {
+        add: Add,
+        wire: Wire,
+    },
+    Read {
+        read: ReadOp,
+        ledger: LedgerId,
+        fence: Fence,
+    },
+    WriteLac {
+        header: BkPacketHeader,
+        ledger: LedgerId,
+        master_key: [u8; 20],
+        last_add_confirmed: Option<EntryId>,
+        body: Bytes,
+    },
+    Entries {
+        header: BkPacketHeader,
+        ledger: LedgerId,
+    },
+    /// To be answered once everything before it is durable.
+    Force {
+        answer: Response,
+    },
+    Ready(Answer),
+}
+
+/// How an add is answered.
+pub(super) enum Wire {
+    V2,
+    V3(BkPacketHeader),
+}
+
+/// Whether a read fences its ledger first.
+pub(super) enum Fence {
+    No,
+    With([u8; 20]),
+    /// Asked for without proof of knowing the ledger's password.
+    WithoutKey,
+}
+
+/// A frame that ends its connection.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BadRequest {
+    #[error("not a BookKeeper request (first byte {first:#04x})")]
+    Protocol { first: u8 },
+    #[error("empty frame")]
+    Empty,
+    #[error("{0}")]
+    V2(#[from] PacketError),
+    #[error("malformed V3 request: {0}")]
+    V3(#[from] prost::DecodeError),
+}
+
+pub(super) struct Batch {
+    shared: Arc<Shared>,
+    peer: Arc<Peer>,
+    requests: Vec<Request>,
+    /// Room that the adds among them need.
+    add_bytes: usize,
+    /// A connection that has spoken V2 speaks nothing else any more.
+    v2_only: bool,
+}
+
+impl Batch {
+    pub(super) fn new(shared: Arc<Shared>, peer: Arc<Peer>) -> Self {
+        Batch { shared, peer, requests: Vec::new(), add_bytes: 0, v2_only: false }
+    }
+
+    /// Adds the request in `frame`.
+    pub(super) fn push(&mut self, frame: Bytes) -> Result<(), BadRequest> {
+        let first = *frame.first().ok_or(BadRequest::Empty)?;
+        let request = match Protocol::of(&frame) {
+            _ if self.v2_only => v2::parse(frame)?,
+            Some(Protocol::V2) => {
+                self.v2_only = true;
+                v2::parse(frame)?
+            }
+            Some(Protocol::V3) => super::v3::parse(&self.shared, frame)?,
+            None => return Err(BadRequest::Protocol { first }),
+        };
+        if let Request::Add { add, .. } = &request {
+            self.add_bytes += add.body.len() + ENTRY_OVERHEAD_BYTES;
+        }
+        self.requests.push(request);
+        Ok(())
+    }
+
+    pub(super) fn add_bytes(&self) -> usize {
+        self.add_bytes
+    }
+
+    /// Applies the requests in order, and empties the batch. Waits for room in the write cache.
+    pub(super) async fn apply(&mut self) {
+        if self.requests.is_empty() {
+            return;
+        }
+        let room = match self.add_bytes {
+            0 => None,
+            bytes => Some(self.shared.engine.room(bytes).await),
+        };
+        self.add_bytes = 0;
+        let requests = std::mem::take(&mut self.requests);
+        self.take_turn(requests, room);
+    }
+
+    fn take_turn(&mut self, requests: Vec<Request>, room: Option<OwnedSemaphorePermit>) {
+        let mut effects = Effects::default();
+        let mut turn = self.shared.engine.turn();
+        for request in requests {
+            effects.handle(&mut turn, request);
+        }
+        let Effects { now, on_disk, frames, fenced_reads, owed } = effects;
+        let token = (!frames.is_empty() || !fenced_reads.is_empty()).then(|| {
+            self.peer.outbound.owe(owed);
+            Durable { peer: self.peer.clone(), frames, reads: fenced_reads, owed }
+        });
+        turn.finish(room, token);
+        if !on_disk.is_empty() {
+            self.peer.lane.push(on_disk);
+        }
+        if !now.is_empty() {
+            for answer in now {
+                answer.send(&self.peer.outbound);
+            }
+            self.peer.outbound.wake();
+        }
+    }
+}
+
+/// What the requests of a turn lead to.
+#[derive(Default)]
+struct Effects {
+    /// Answers that wait for nothing.
+    now: Vec<Answer>,
+    /// Reads that only the disk can answer.
+    on_disk: Vec<ReadOp>,
+    /// Answers for when the turn is durable.
+    frames: BytesMut,
+    fenced_reads: Vec<ReadOp>,
+    /// Bytes of the adds that wait for that.
+    owed: usize,
+}
+
+impl Effects {
+    fn handle(&mut self, turn: &mut Turn<'_, Durable>, request: Request) {
+        match request {
+            Request::Add { add, wire } => self.add(turn, add, wire),
+            Request::Read { read, ledger, fence } => self.read(turn, read, ledger, fence),
+            Request::WriteLac { header, ledger, master_key, last_add_confirmed, body } => {
+                self.owed += body.len();
+                match turn.write_lac(ledger, &master_key, last_add_confirmed, body) {
+                    Ok(()) => v3::encode(&response::lac_written(&header, Code::Ok, ledger), &mut self.frames),
+                    Err(refused) => {
+                        let response = response::lac_written(&header, code(refused), ledger);
+                        self.now.push(Answer::V3(Box::new(response)));
+                    }
+                }
+            }
+            Request::Entries { header, ledger } => self.now.push(match turn.entries(ledger) {
+                Ok(entries) => {
+                    response::entries(&header, Code::Ok, ledger, Some(availability::encode(&entries)))
+                }
+                Err(absent) => response::entries(&header, absence(&absent), ledger, None),
+            }),
+            Request::Force { answer } => v3::encode(&answer, &mut self.frames),
+            Request::Ready(answer) => self.now.push(answer),
+        }
+    }
+
+    fn add(&mut self, turn: &mut Turn<'_, Durable>, add: Add, wire: Wire) {
+        let (ledger, entry, bytes) = (add.ledger, add.entry, add.body.len());
+        let result = turn.add(add);
+        let code = result.map_or_else(code, |()| Code::Ok);
+        match (code, wire) {
+            (Code::Ok, wire) => {
+                self.owed += bytes;
+                match wire {
+                    Wire::V2 => encode_response(&v2::added(ledger, entry, code), &mut self.frames),
+                    Wire::V3(header) => {
+                        v3::encode(&response::added(&header, code, ledger, entry), &mut self.frames)
+                    }
+                }
+            }
+            (code, Wire::V2) => self.now.push(Answer::V2(v2::added(ledger, entry, code))),
+            (code, Wire::V3(header)) => {
+                self.now.push(Answer::V3(Box::new(response::added(&header, code, ledger, entry))));
+            }
+        }
+    }
+
+    fn read(&mut self, turn: &mut Turn<'_, Durable>, read: ReadOp, ledger: LedgerId, fence: Fence) {
+        let durable = match fence {
+            Fence::No => Ok(true),
+            Fence::WithoutKey => Err(Code::Unauthorized),
+            Fence::With(key) => turn.fence(ledger, &key).map_err(code),
+        };
+        match durable {
+            Ok(true) => match read.answer(turn) {
+                Ok(answer) => self.now.push(answer),
+                Err(_) => self.on_disk.push(read),
+            },
+            Ok(false) => self.fenced_reads.push(read),
+            Err(code) => self.now.extend(read.refuse(code)),
+        }
+    }
+}
+
+fn code(refused: Refused) -> Code {
+    match refused {
+        Refused::Fenced => Code::Fenced,
+        Refused::WrongMasterKey => Code::Unauthorized,
+    }
+}

@@ -1,0 +1,39 @@
+//! What a connection is owed once a batch is durable, and the journal thread's way to pay it.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+
+use super::Peer;
+use super::answer::ReadOp;
+
+/// The token of one turn: see [`crate::engine::Engine`].
+pub(crate) struct Durable {
+    pub(super) peer: Arc<Peer>,
+    /// Whole frames that say yes.
+    pub(super) frames: BytesMut,
+    /// Fencing reads: they may be answered only now, whatever the answer is.
+    pub(super) reads: Vec<ReadOp>,
+    /// What the connection owed for the adds while they were not durable.
+    pub(super) owed: usize,
+}
+
+/// Hands out the answers of a durable batch: all of a connection's, then one wake-up for it.
+pub(crate) fn complete(tokens: &mut Vec<Durable>) {
+    let mut touched: Vec<Arc<Peer>> = Vec::new();
+    for token in tokens.drain(..) {
+        let Durable { peer, frames, reads, owed } = token;
+        peer.outbound.push_frames(&frames);
+        peer.outbound.pay(owed);
+        if !reads.is_empty() {
+            peer.lane.push(reads);
+        }
+        // A batch rarely holds turns of more than a few connections.
+        if !touched.iter().any(|other| Arc::ptr_eq(other, &peer)) {
+            touched.push(peer);
+        }
+    }
+    for peer in touched {
+        peer.outbound.wake();
+    }
+}

@@ -1,0 +1,92 @@
+//! Reads that must wait: for the disk, or for a fence to be durable. One lane a connection, so that a slow disk read
+//! holds up neither adds nor cached reads of its own connection, and nobody else's.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::Notify;
+
+use super::Shared;
+use super::answer::{ReadOp, answer_from_disk};
+use super::outbound::Outbound;
+
+/// Reads that may wait in a lane; a client that sends more is not read from until some are answered.
+const WAITING_MAX: usize = 4096;
+
+/// Answers made in one blocking job, before looking whether the client still takes them.
+const JOB_BYTES: usize = 1 << 20;
+
+/// Disk jobs of all connections at once: what one NVMe device serves well, and few enough blocking threads.
+pub(super) const DISK_JOBS_MAX: usize = 8;
+
+#[derive(Default)]
+pub(super) struct Lane {
+    waiting: Mutex<VecDeque<ReadOp>>,
+    added: Notify,
+    taken: Notify,
+}
+
+impl Lane {
+    /// Queues reads and wakes the lane.
+    pub(super) fn push(&self, reads: impl IntoIterator<Item = ReadOp>) {
+        self.waiting.lock().expect("nothing panics while holding a lane").extend(reads);
+        self.added.notify_one();
+    }
+
+    fn len(&self) -> usize {
+        self.waiting.lock().expect("nothing panics while holding a lane").len()
+    }
+
+    /// Waits until the lane takes more.
+    pub(super) async fn not_full(&self, outbound: &Outbound) {
+        while self.len() >= WAITING_MAX && !outbound.is_closed() {
+            self.taken.notified().await;
+        }
+    }
+
+    /// Lets who waits see that the connection is closed.
+    pub(super) fn close(&self) {
+        self.added.notify_one();
+        self.taken.notify_one();
+    }
+
+    /// Answers reads until the connection is closed.
+    pub(super) async fn run(self: Arc<Self>, shared: Arc<Shared>, outbound: Arc<Outbound>) {
+        loop {
+            let mut reads =
+                std::mem::take(&mut *self.waiting.lock().expect("nothing panics while holding a lane"));
+            if outbound.is_closed() {
+                return;
+            }
+            if reads.is_empty() {
+                self.added.notified().await;
+                continue;
+            }
+            while !reads.is_empty() {
+                outbound.not_overloaded().await;
+                let Some(rest) = job(&shared, &outbound, reads).await else { return };
+                outbound.wake();
+                reads = rest;
+            }
+            self.taken.notify_one();
+        }
+    }
+}
+
+/// Answers some of `reads` on a blocking thread and gives back the rest; `None` when the runtime ends.
+async fn job(
+    shared: &Arc<Shared>,
+    outbound: &Arc<Outbound>,
+    mut reads: VecDeque<ReadOp>,
+) -> Option<VecDeque<ReadOp>> {
+    let _permit = shared.disk_jobs.acquire().await.ok()?;
+    let (shared, outbound) = (shared.clone(), outbound.clone());
+    let job = tokio::task::spawn_blocking(move || {
+        answer_from_disk(&shared, &outbound, &mut reads, JOB_BYTES);
+        if outbound.is_closed() {
+            reads.clear();
+        }
+        reads
+    });
+    job.await.ok()
+}

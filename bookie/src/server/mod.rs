@@ -1,0 +1,123 @@
+//! The BookKeeper wire protocol, V2 and V3, over sockets: from frames to the engine and back.
+//! The bookie starts it on a bound listener and ends it; nobody else calls it.
+//! It must never decide whether an entry may be stored or is absent: the engine does.
+
+mod answer;
+mod batch;
+mod connection;
+mod durable;
+mod lane;
+mod outbound;
+mod v2;
+mod v3;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use magnetar_common::clock::SharedClock;
+use magnetar_common::net::Listener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::{JoinHandle, JoinSet};
+
+pub(crate) use self::durable::{Durable, complete};
+use self::lane::Lane;
+use self::outbound::Outbound;
+use crate::engine::Engine;
+
+/// Pause after a failed accept, so that a lasting cause does not take a whole core.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What all connections share.
+pub(crate) struct Shared {
+    engine: Arc<Engine<Durable>>,
+    frame_bytes_max: usize,
+    /// Admits blocking disk jobs.
+    disk_jobs: Semaphore,
+    closing: watch::Sender<bool>,
+}
+
+/// One connection, as seen by whoever has something for it.
+pub(crate) struct Peer {
+    name: String,
+    outbound: Arc<Outbound>,
+    lane: Arc<Lane>,
+}
+
+impl Peer {
+    fn new(name: String) -> Self {
+        Peer { name, outbound: Arc::default(), lane: Arc::default() }
+    }
+}
+
+/// A serving listener.
+pub(crate) struct Server {
+    shared: Arc<Shared>,
+    accepting: JoinHandle<()>,
+}
+
+impl Server {
+    /// Serves `listener` until closed.
+    pub(crate) fn start(
+        engine: Arc<Engine<Durable>>,
+        frame_bytes_max: usize,
+        listener: Box<dyn Listener>,
+        clock: SharedClock,
+    ) -> Self {
+        let (closing, _) = watch::channel(false);
+        let shared = Arc::new(Shared {
+            engine,
+            frame_bytes_max,
+            disk_jobs: Semaphore::new(lane::DISK_JOBS_MAX),
+            closing,
+        });
+        let accepting = tokio::spawn(accept(shared.clone(), listener, clock));
+        Server { shared, accepting }
+    }
+
+    /// Begins what [`Server::close`] does, without waiting for it.
+    pub(crate) fn abort(&self) {
+        self.shared.closing.send_replace(true);
+    }
+
+    /// Stops accepting, closes every connection and waits until no request is in progress.
+    pub(crate) async fn close(self) {
+        self.shared.closing.send_replace(true);
+        // A panic there has been reported by the panic hook.
+        let _ = self.accepting.await;
+    }
+}
+
+/// Waits until the value is as wanted, or can change no more.
+async fn happened<V>(value: &mut watch::Receiver<V>, wanted: impl FnMut(&V) -> bool) {
+    let _ = value.wait_for(wanted).await;
+}
+
+async fn accept(shared: Arc<Shared>, listener: Box<dyn Listener>, clock: SharedClock) {
+    let mut connections = JoinSet::new();
+    let mut closing = shared.closing.subscribe();
+    let mut failure = shared.engine.failure();
+    loop {
+        tokio::select! {
+            biased;
+            () = happened(&mut closing, |closing| *closing) => break,
+            // Nothing is answered any more, not even from memory: who asks must turn to other bookies.
+            () = happened(&mut failure, Option::is_some) => {
+                shared.closing.send_replace(true);
+                break;
+            }
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept() => match accepted {
+                Ok(stream) => {
+                    connections.spawn(connection::serve(shared.clone(), stream));
+                }
+                // Out of file descriptors, or a peer that was gone again: those connected are served on.
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    clock.sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}

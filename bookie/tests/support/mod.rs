@@ -1,0 +1,151 @@
+//! A bookie over files in memory, and a client that speaks frames over a real socket.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use magnetar_bookie::{Bookie, Config, StartError};
+use magnetar_common::Environment;
+use magnetar_common::metadata::{MemoryStore, SharedMetadata};
+use magnetar_common::storage::{MemoryStorage, Unsynced};
+use magnetar_proto::bookkeeper::BookieId;
+use magnetar_proto::bookkeeper::entry::{BodyHeader, Digest, DigestType};
+use magnetar_proto::bookkeeper::frame::Decoder;
+use magnetar_proto::bookkeeper::v2::{self, Flags};
+use magnetar_proto::bookkeeper::v3;
+use magnetar_proto::ids::{EntryId, LedgerId};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+pub(crate) const KEY: [u8; 20] = [1; 20];
+
+/// A bookie's world, which outlives its process.
+pub(crate) struct World {
+    pub(crate) storage: MemoryStorage,
+    pub(crate) metadata: SharedMetadata,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        World { storage: MemoryStorage::new(), metadata: Arc::new(MemoryStore::new()) }
+    }
+
+    pub(crate) fn config(&self) -> Config {
+        let mut config = Config::new("/journal".into(), vec!["/ledgers".into()]);
+        config.bookie_id = Some(BookieId::new("bookie-1").unwrap());
+        // Files in memory copy themselves at each sync.
+        config.segment_bytes = 1 << 20;
+        config
+    }
+
+    pub(crate) async fn start(&self) -> Result<Bookie, StartError> {
+        self.start_with(self.config()).await
+    }
+
+    pub(crate) async fn start_with(&self, config: Config) -> Result<Bookie, StartError> {
+        let mut env = Environment::system();
+        env.storage = Arc::new(self.storage.clone());
+        Bookie::start(config, self.metadata.clone(), env).await
+    }
+
+    /// Ends a bookie as a power cut would: what was not synced is gone.
+    pub(crate) fn power_cut(&mut self, bookie: Bookie) {
+        self.storage = self.storage.crash(Unsynced::Lost);
+        drop(bookie);
+    }
+}
+
+pub(crate) struct Client {
+    stream: TcpStream,
+    buffer: BytesMut,
+    decoder: Decoder,
+}
+
+impl Client {
+    pub(crate) async fn connect(bookie: &Bookie) -> Self {
+        let stream = TcpStream::connect(bookie.local_addr()).await.unwrap();
+        Client { stream, buffer: BytesMut::new(), decoder: Decoder::new(8 << 20) }
+    }
+
+    pub(crate) async fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).await.unwrap();
+    }
+
+    /// The next frame; `None` when the bookie closed the connection.
+    pub(crate) async fn frame(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(frame) = self.decoder.decode(&mut self.buffer).unwrap() {
+                return Some(frame);
+            }
+            if self.stream.read_buf(&mut self.buffer).await.unwrap_or(0) == 0 {
+                return None;
+            }
+        }
+    }
+
+    pub(crate) async fn v2(&mut self, request: v2::Request) -> v2::Response {
+        self.send_v2(&request).await;
+        self.next_v2().await
+    }
+
+    pub(crate) async fn send_v2(&mut self, request: &v2::Request) {
+        let mut out = BytesMut::new();
+        v2::encode_request(request, &mut out);
+        self.send(&out).await;
+    }
+
+    pub(crate) async fn next_v2(&mut self) -> v2::Response {
+        v2::decode_response(self.frame().await.expect("an answer")).unwrap()
+    }
+
+    pub(crate) async fn v3(&mut self, request: v3::Request) -> v3::Response {
+        let mut out = BytesMut::new();
+        v3::encode(&request, &mut out);
+        self.send(&out).await;
+        v3::decode_response(self.frame().await.expect("an answer")).unwrap()
+    }
+}
+
+/// An entry body as a writer makes it.
+pub(crate) fn body(ledger: u64, entry: u64) -> Bytes {
+    body_with(ledger, entry, format!("payload of {ledger}:{entry}").as_bytes())
+}
+
+pub(crate) fn body_with(ledger: u64, entry: u64, payload: &[u8]) -> Bytes {
+    let header = BodyHeader {
+        ledger_id: LedgerId(ledger),
+        entry_id: EntryId(entry),
+        last_add_confirmed: entry.checked_sub(1).map(EntryId),
+        length: payload.len() as u64,
+    };
+    let mut out = BytesMut::from(Digest::new(DigestType::Crc32c, b"").seal(&header, payload).as_ref());
+    out.put_slice(payload);
+    out.freeze()
+}
+
+pub(crate) fn add(ledger: u64, entry: u64) -> v2::Request {
+    add_with(KEY, Flags::NONE, body(ledger, entry), ledger, entry)
+}
+
+pub(crate) fn add_with(
+    master_key: [u8; 20],
+    flags: Flags,
+    body: Bytes,
+    ledger: u64,
+    entry: u64,
+) -> v2::Request {
+    v2::Request::Add { master_key, body, ledger_id: LedgerId(ledger), entry_id: EntryId(entry), flags }
+}
+
+pub(crate) fn read(ledger: u64, entry: Option<u64>) -> v2::Request {
+    v2::Request::Read {
+        ledger_id: LedgerId(ledger),
+        entry_id: entry.map(EntryId),
+        flags: Flags::NONE,
+        master_key: None,
+    }
+}
+
+pub(crate) fn fence(ledger: u64, entry: Option<u64>, key: Option<[u8; 20]>) -> v2::Request {
+    let (ledger_id, entry_id) = (LedgerId(ledger), entry.map(EntryId));
+    v2::Request::Read { ledger_id, entry_id, flags: Flags::RECOVERY_READ, master_key: key }
+}
