@@ -4,4 +4,6 @@
 //! wire, through the ledger client) nor which metadata store is below it.
 
 pub mod config;
+pub mod dispatch;
 pub mod protocol;
+pub mod topic;
