@@ -21,7 +21,7 @@ pub struct Config {
     /// `host[:port]` that clients are told to connect to. `None`: the bound address. Without a port: the bound one.
     pub advertise: Option<String>,
     /// Memory for entries not yet in an entry log. Default 64 MiB. More makes larger, better sorted logs and a longer
-    /// replay. At least four times `frame_bytes_max`.
+    /// replay. At least 4 MiB and four times `frame_bytes_max`, at most 1 GiB.
     pub write_cache_bytes: usize,
     /// Journal written since the last checkpoint that starts a new one. Default 256 MiB.
     pub journal_bytes: u64,
@@ -60,10 +60,11 @@ impl Config {
         if self.ledger_dirs.is_empty() {
             return Err("at least one ledger directory is needed".into());
         }
-        if self.write_cache_bytes < 4 * self.frame_bytes_max || self.write_cache_bytes > 1 << 30 {
-            let least = 4 * self.frame_bytes_max;
+        // A batch is up to 1 MiB and one frame more; half of the cache must take it while the other half is flushed.
+        let least = 4 * self.frame_bytes_max.max(1 << 20);
+        if self.write_cache_bytes < least || self.write_cache_bytes > 1 << 30 {
             return Err(format!(
-                "write_cache_bytes must lie between {least} (4 × frame_bytes_max) and {}",
+                "write_cache_bytes must lie between {least} (4 × frame_bytes_max and 4 MiB) and {}",
                 1 << 30
             ));
         }

@@ -12,6 +12,8 @@ mod entry_log;
 mod error;
 mod files;
 mod gc;
+#[cfg(test)]
+mod golden_tests;
 mod identity;
 mod index;
 mod journal;

@@ -2,6 +2,8 @@
 //! The server applies a batch of requests in one [`Turn`]; what a turn accepted is durable when its token completes.
 //! It must never know of sockets or wire formats, and never wait for anything while it holds its lock.
 
+#[cfg(test)]
+mod crash_tests;
 mod disk;
 mod flush;
 mod gc;

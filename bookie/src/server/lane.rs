@@ -62,13 +62,13 @@ impl Lane {
                 self.added.notified().await;
                 continue;
             }
+            self.taken.notify_one();
             while !reads.is_empty() {
                 outbound.not_overloaded().await;
                 let Some(rest) = job(&shared, &outbound, reads).await else { return };
                 outbound.wake();
                 reads = rest;
             }
-            self.taken.notify_one();
         }
     }
 }

@@ -1,0 +1,105 @@
+//! The on-disk formats of version 1, byte for byte: every later version of this program must read these files, and as
+//! long as it writes version 1, write them. `UPDATE_GOLDEN=1` writes them anew, for a new version.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use magnetar_proto::ids::{EntryId, LedgerId};
+
+use crate::checkpoint::{Checkpoint, LedgerRow, LogRow};
+use crate::entry_log::{self, Log};
+use crate::journal::record::{Place, Record};
+use crate::journal::segment::SegmentHeader;
+use crate::journal::{ReplayError, ReplayFrom, replay};
+use crate::testing::{body, content, instance, memory, overwrite};
+
+/// Compares with, or updates, a file of the repository, and gives back what it holds.
+fn golden(name: &str, written: &[u8]) -> Vec<u8> {
+    let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests", "golden", name].iter().collect();
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, written).unwrap();
+    }
+    let golden = std::fs::read(&path).unwrap();
+    assert!(golden == written, "{name}: what is written now differs from version 1");
+    golden
+}
+
+fn records() -> Vec<Record> {
+    vec![
+        Record::MasterKey { ledger: LedgerId(1), key: [3; 20] },
+        Record::Entry(body(1, 0)),
+        Record::ExplicitLac { ledger: LedgerId(1), body: Bytes::from_static(b"explicit lac blob") },
+        Record::Fence { ledger: LedgerId(1) },
+    ]
+}
+
+#[test]
+fn journal_segment() {
+    let mut bytes = SegmentHeader { instance: instance(), segment: 1, first_sequence: 1 }.encode();
+    for (record, sequence) in records().iter().zip(1..) {
+        let batch_offset = if sequence > 2 { sequence as u32 - 3 } else { sequence as u32 - 1 };
+        record.encode(Place { segment: 1, sequence, batch_offset }, &mut bytes);
+    }
+    let golden = golden("journal-v1.bin", &bytes);
+
+    let storage = memory(&["/journal"]);
+    overwrite(&storage, Path::new("/journal/journal-0000000000000001"), &golden);
+    let mut found = Vec::new();
+    let from = ReplayFrom { floor: None, sequence: 0 };
+    let mut keep = |_, record| {
+        found.push(record);
+        Ok::<(), ReplayError>(())
+    };
+    replay(&storage, Path::new("/journal"), instance(), from, &mut keep).unwrap();
+    assert_eq!(found, records());
+}
+
+#[test]
+fn entry_log() {
+    let entries = [(1, 0), (1, 1), (1, 4), (9, 7)];
+    let storage = memory(&["/ledgers"]);
+    let dir = Path::new("/ledgers");
+    let sorted = entries.iter().map(|(l, e)| (LedgerId(*l), EntryId(*e), body(*l, *e)));
+    entry_log::write(&storage, dir, instance(), 5, sorted).unwrap();
+    let path = dir.join(entry_log::format::file_name(5));
+    overwrite(&storage, &path, &golden("entry-log-v1.bin", &content(&storage, &path)));
+
+    let (log, runs) = Log::open(&storage, &path, 5, instance()).unwrap();
+    for (ledger, entry) in entries {
+        let slot =
+            runs.iter().filter(|run| run.ledger.0 == ledger).find_map(|run| run.slot_of(EntryId(entry)));
+        assert_eq!(log.read(slot.unwrap(), 1, 0).unwrap(), [body(ledger, entry)]);
+    }
+    assert_eq!(runs.len(), 3);
+}
+
+#[test]
+fn checkpoint() {
+    let checkpoint = Checkpoint {
+        instance: instance(),
+        sequence: 1000,
+        floor: 3,
+        next_log: 9,
+        logs: vec![LogRow { log: 8, dir: 1, bytes: 4096 }],
+        ledgers: vec![
+            LedgerRow {
+                ledger: LedgerId(1),
+                fenced: false,
+                master_key: Some([3; 20]),
+                last_add_confirmed: Some(EntryId(5)),
+                explicit_lac: None,
+                deleted_ms: None,
+            },
+            LedgerRow {
+                ledger: LedgerId(2),
+                fenced: true,
+                master_key: None,
+                last_add_confirmed: None,
+                explicit_lac: Some(Bytes::from_static(b"explicit lac blob")),
+                deleted_ms: Some(1_767_225_600_000),
+            },
+        ],
+    };
+    let golden = golden("checkpoint-v1.bin", &checkpoint.encode());
+    assert_eq!(Checkpoint::decode(&Bytes::from(golden)), Ok(checkpoint));
+}
