@@ -1,7 +1,6 @@
 //! A bookie as its clients see it: both protocol versions over a real socket, restarts, and misbehaviour.
 
-mod support;
-
+use crate::support::*;
 use magnetar_proto::bookkeeper::Code;
 use magnetar_proto::bookkeeper::v2::{Flags, Request, Response};
 use magnetar_proto::bookkeeper::v3::{
@@ -9,7 +8,6 @@ use magnetar_proto::bookkeeper::v3::{
     OperationType, ReadLacRequest, ReadRequest, WriteLacRequest, read_request, request_header,
 };
 use magnetar_proto::ids::{EntryId, LedgerId};
-use support::*;
 
 fn added(code: Code, ledger: u64, entry: u64) -> Response {
     Response::Add { code, ledger_id: LedgerId(ledger), entry_id: EntryId(entry) }

@@ -1,10 +1,9 @@
 //! When a bookie starts, when it refuses to, and how it ends.
 
-mod support;
-
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::*;
 use magnetar_bookie::{Bookie, Config, FatalError, IdentityError, StartError};
 use magnetar_common::Environment;
 use magnetar_common::bookies::BookieDirectory;
@@ -15,7 +14,6 @@ use magnetar_common::storage::Storage;
 use magnetar_proto::bookkeeper::v2::Response;
 use magnetar_proto::bookkeeper::{BookieId, Code, paths};
 use magnetar_proto::ids::LedgerId;
-use support::*;
 
 fn identity_error(result: Result<Bookie, StartError>) -> IdentityError {
     match result.err() {

@@ -1,0 +1,5 @@
+//! The bookie from outside.
+
+mod start;
+mod support;
+mod wire;
