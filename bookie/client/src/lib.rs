@@ -1,1 +1,23 @@
-//! Skeleton.
+//! The replicated ledger: an append-only sequence of entries with one writer, kept by a quorum of bookies.
+//!
+//! Called by the broker for every topic and cursor. It must never know what a payload means. The rules of the protocol
+//! (quorums, fencing, recovery, ensemble changes) are plain state machines in [`protocol`]; everything else here is the
+//! thin shell that gives them sockets, metadata and time. Any bookie that speaks BookKeeper's protocol version 2 serves.
+#![warn(missing_docs)]
+
+mod client;
+mod connection;
+mod error;
+mod ids;
+mod metadata;
+mod placement;
+mod pool;
+pub mod protocol;
+mod reader;
+mod recovery;
+mod writer;
+
+pub use client::{Client, ClientConfig, LedgerOptions};
+pub use error::{AppendError, LedgerError};
+pub use reader::Reader;
+pub use writer::{ClosedLedger, Event, Writer};

@@ -1,0 +1,177 @@
+//! Creating, opening, recovering and deleting ledgers.
+
+use crate::error::LedgerError;
+use crate::metadata::{self, Versioned};
+use crate::pool::Pool;
+use crate::protocol::quorum::Quorum;
+use crate::reader::Reader;
+use crate::writer::Writer;
+use crate::{ids, placement, recovery};
+use bytes::Bytes;
+use magnetar_common::Environment;
+use magnetar_common::bookies::BookieDirectory;
+use magnetar_common::metadata::{Expect, MetadataError, SharedMetadata};
+use magnetar_proto::bookkeeper::entry::DigestType;
+use magnetar_proto::bookkeeper::metadata_format::{LedgerMetadata, LedgerState};
+use magnetar_proto::bookkeeper::paths::ledger_path;
+use magnetar_proto::ids::{EntryId, LedgerId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a new ledger is to be like. E >= Qw >= Qa >= 1, at most 64.
+#[derive(Clone, Debug)]
+pub struct LedgerOptions {
+    /// Bookies of the ledger (E).
+    pub ensemble: u32,
+    /// Copies of an entry (Qw).
+    pub write_quorum: u32,
+    /// Copies that must be durable before an entry is acknowledged (Qa).
+    pub ack_quorum: u32,
+    /// From which the master key is derived; Pulsar's is empty.
+    pub password: Bytes,
+    /// The application's own facts, kept in the ledger's metadata.
+    pub custom: BTreeMap<String, Bytes>,
+}
+
+/// Settings of the client.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// How long [`Client::create`] waits for enough bookies to register. Default 5 s: a cluster's parts start together.
+    pub registration_wait: Duration,
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self { registration_wait: Duration::from_secs(5) }
+    }
+}
+
+/// The way to all ledgers of a cluster. Cheap to clone; clones share connections.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    metadata: SharedMetadata,
+    directory: BookieDirectory,
+    pool: Pool,
+    env: Environment,
+    config: ClientConfig,
+}
+
+impl Client {
+    /// Follows the registered bookies and connects to them as needed. Must be called within a tokio runtime.
+    pub async fn new(
+        metadata: SharedMetadata,
+        env: Environment,
+        config: ClientConfig,
+    ) -> Result<Self, LedgerError> {
+        let directory = BookieDirectory::follow(metadata.clone()).await?;
+        let pool = Pool::new(directory.clone(), env.clone());
+        Ok(Self { shared: Arc::new(Shared { metadata, directory, pool, env, config }) })
+    }
+
+    /// Creates an open ledger on `ensemble` writable bookies chosen at random. Its record is durable when this returns;
+    /// cancelled half-way it may leave an empty ledger behind.
+    pub async fn create(&self, options: LedgerOptions) -> Result<Writer, LedgerError> {
+        let invalid = |error: &dyn std::fmt::Display| MetadataError::Unavailable(error.to_string());
+        let quorum = Quorum::new(options.ensemble, options.write_quorum, options.ack_quorum)
+            .map_err(|error| invalid(&error))?;
+        let ensemble = self.choose_ensemble(quorum.ensemble()).await?;
+        let random = self.env().random.next_u64() >> 1;
+        let record = LedgerMetadata {
+            ensemble_size: options.ensemble,
+            write_quorum: options.write_quorum,
+            ack_quorum: options.ack_quorum,
+            state: LedgerState::Open,
+            segments: BTreeMap::from([(EntryId::ZERO, ensemble)]),
+            digest: DigestType::Crc32c,
+            password: options.password,
+            ctime_ms: i64::try_from(self.env().clock.unix_ms()).ok(),
+            custom: options.custom,
+            c_token: i64::try_from(random).ok(),
+        };
+        loop {
+            let id = ids::next(self.metadata_store()).await?;
+            if let Some(version) = metadata::create(self.metadata_store(), id, &record).await? {
+                return Ok(Writer::new(self.clone(), id, quorum, Versioned { metadata: record, version }));
+            }
+            tracing::warn!(ledger = %id, "a ledger of this id exists already; taking another id");
+        }
+    }
+
+    /// Opens a ledger for reading without disturbing its writer. Entries up to the last add confirmed may be read; of a
+    /// ledger that is not closed, [`Reader::last_entry`] is not known.
+    pub async fn open(&self, id: LedgerId, password: &[u8]) -> Result<Reader, LedgerError> {
+        let versioned = metadata::read(self.metadata_store(), id).await?;
+        check_password(id, &versioned.metadata, password)?;
+        Reader::of_record(self.clone(), id, versioned.metadata)
+    }
+
+    /// Takes a ledger over: fences its writer, finds its end, makes every entry up to there durable on Qa bookies, and
+    /// closes it. Idempotent, and safe when several do it at once: all get the same end. On an error the ledger stays as
+    /// it is, to be recovered later.
+    pub async fn recover(&self, id: LedgerId, password: &[u8]) -> Result<Reader, LedgerError> {
+        let versioned = metadata::read(self.metadata_store(), id).await?;
+        check_password(id, &versioned.metadata, password)?;
+        let closed = recovery::recover(self, id, versioned).await?;
+        Reader::of_record(self.clone(), id, closed)
+    }
+
+    /// Removes a ledger's record; bookies drop its entries later by themselves. A missing ledger is
+    /// [`LedgerError::NoSuchLedger`].
+    pub async fn delete(&self, id: LedgerId) -> Result<(), LedgerError> {
+        match self.metadata_store().delete(&ledger_path(id), Expect::Any).await {
+            Err(MetadataError::NotFound { .. }) => Err(LedgerError::NoSuchLedger(id)),
+            other => Ok(other?),
+        }
+    }
+
+    /// A ledger's record.
+    pub async fn metadata(&self, id: LedgerId) -> Result<LedgerMetadata, LedgerError> {
+        Ok(metadata::read(self.metadata_store(), id).await?.metadata)
+    }
+
+    pub(crate) fn metadata_store(&self) -> &SharedMetadata {
+        &self.shared.metadata
+    }
+
+    pub(crate) fn directory(&self) -> &BookieDirectory {
+        &self.shared.directory
+    }
+
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.shared.pool
+    }
+
+    pub(crate) fn env(&self) -> &Environment {
+        &self.shared.env
+    }
+
+    async fn choose_ensemble(
+        &self,
+        size: usize,
+    ) -> Result<Vec<magnetar_proto::bookkeeper::BookieId>, LedgerError> {
+        let enough = self.shared.directory.wait_for_writable(size);
+        // Whether they came in time shows below.
+        let _ = tokio::time::timeout(self.shared.config.registration_wait, enough).await;
+        let bookies = self.shared.directory.now();
+        let chosen = placement::choose(&bookies, &self.env().random, size, &[]);
+        if chosen.len() < size {
+            return Err(LedgerError::TooFewRegistered { needed: size, found: chosen.len() });
+        }
+        Ok(chosen)
+    }
+}
+
+fn check_password(id: LedgerId, record: &LedgerMetadata, password: &[u8]) -> Result<(), LedgerError> {
+    if record.password.as_ref() == password { Ok(()) } else { Err(LedgerError::Unauthorized(id)) }
+}
+
+/// The quorums of a record, which decoding has checked.
+pub(crate) fn quorum_of(id: LedgerId, record: &LedgerMetadata) -> Result<Quorum, LedgerError> {
+    Quorum::new(record.ensemble_size, record.write_quorum, record.ack_quorum)
+        .map_err(|error| LedgerError::DamagedMetadata { ledger: id, reason: error.to_string() })
+}

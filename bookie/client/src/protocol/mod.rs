@@ -1,0 +1,10 @@
+//! The rules of the replicated ledger as state machines: events in, actions out.
+//!
+//! Called by the shells one level up, by unit tests and by seeded simulations. Nothing here may know a socket, a clock, a
+//! random source or a task: the same input always gives the same output. (Rules: BookKeeper's replication protocol, with
+//! the corrections that its TLA+ models led to.)
+
+pub mod quorum;
+pub mod reading;
+pub mod recovery;
+pub mod writer;

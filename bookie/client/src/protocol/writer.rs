@@ -1,0 +1,389 @@
+//! The writer of an open ledger: ids, acknowledgements in order, ensemble changes.
+//!
+//! ```text
+//! last add confirmed <= last add pushed;   pending = (last add confirmed, last add pushed]
+//!
+//!   Open ──bookie fails, replacement wanted──▶ Changing ──metadata changed──▶ Open
+//!     │                                           │
+//!     └──fenced, or Qa out of reach──▶ Failed ◀───┘ (somebody else closed or recovers the ledger)
+//! ```
+//! While the ensemble changes, acknowledgements are noted but no entry completes: an entry may only be confirmed if the
+//! metadata that a new reader would see finds it.
+
+use super::quorum::{Quorum, Slots};
+use bytes::Bytes;
+use magnetar_proto::ids::EntryId;
+use std::collections::VecDeque;
+
+/// How one add ended at one bookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddOutcome {
+    /// Durable there.
+    Stored,
+    /// The ledger is fenced there.
+    Fenced,
+    /// The bookie has another master key for the ledger.
+    Unauthorized,
+    /// No answer, or an error of that bookie: whether it is stored is unknown.
+    Failed,
+}
+
+/// What the shell must do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Send the entry to the bookie in `slot`.
+    Send {
+        /// The slot of the current ensemble.
+        slot: usize,
+        /// Which entry.
+        entry: PendingEntry,
+    },
+    /// Record another ensemble from `first_entry` on, with other bookies in these slots, and report it.
+    ChangeEnsemble {
+        /// Where the new segment starts: one after the last add confirmed.
+        first_entry: EntryId,
+        /// The slots to be filled anew.
+        failed: Slots,
+    },
+}
+
+/// An entry on its way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingEntry {
+    /// Its id.
+    pub id: EntryId,
+    /// What it carries.
+    pub payload: Bytes,
+    /// Payload bytes of the ledger up to and including it.
+    pub length: u64,
+    /// The last add confirmed when it was sent first.
+    pub last_add_confirmed: Option<EntryId>,
+}
+
+/// Why the writer can go on no more. Everything not confirmed is of unknown fate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriterFailure {
+    /// A newer owner has fenced, recovered or closed the ledger.
+    Fenced,
+    /// The master key is not the ledger's.
+    Unauthorized,
+    /// Too many copies of an entry failed, and there is no bookie to replace them.
+    OutOfReach,
+}
+
+#[derive(Debug)]
+struct Pending {
+    entry: PendingEntry,
+    acked: Slots,
+    failed: Slots,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    Changing { failed: Slots },
+    Failed(WriterFailure),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct WriterMachine {
+    quorum: Quorum,
+    state: State,
+    next: EntryId,
+    confirmed: Option<EntryId>,
+    /// Payload bytes up to the last add confirmed, and up to the last add pushed.
+    confirmed_length: u64,
+    length: u64,
+    pending: VecDeque<Pending>,
+    actions: VecDeque<Action>,
+    /// Slots whose bookie failed and that wait for the running change to end, or for a replacement to exist.
+    suspects: Slots,
+    /// No replacement existed when last asked: the writer goes on without until told otherwise.
+    no_replacement: bool,
+}
+
+impl WriterMachine {
+    /// The writer of a new, empty ledger.
+    pub fn new(quorum: Quorum) -> Self {
+        Self {
+            quorum,
+            state: State::Open,
+            next: EntryId::ZERO,
+            confirmed: None,
+            confirmed_length: 0,
+            length: 0,
+            pending: VecDeque::new(),
+            actions: VecDeque::new(),
+            suspects: Slots::NONE,
+            no_replacement: false,
+        }
+    }
+
+    /// Takes an entry and gives its id, unless the writer has failed.
+    pub fn append(&mut self, payload: Bytes) -> Result<EntryId, WriterFailure> {
+        if let State::Failed(failure) = self.state {
+            return Err(failure);
+        }
+        let id = self.next;
+        self.next = id.next();
+        self.length += payload.len() as u64;
+        let entry = PendingEntry { id, payload, length: self.length, last_add_confirmed: self.confirmed };
+        for slot in self.quorum.write_set(id) {
+            self.actions.push_back(Action::Send { slot, entry: entry.clone() });
+        }
+        self.pending.push_back(Pending { entry, acked: Slots::NONE, failed: Slots::NONE });
+        Ok(id)
+    }
+
+    /// A bookie answered, or failed to. The shell must not report answers of a bookie that is no longer in the slot.
+    pub fn on_added(&mut self, slot: usize, id: EntryId, outcome: AddOutcome) {
+        if matches!(self.state, State::Failed(_)) {
+            return;
+        }
+        match outcome {
+            AddOutcome::Fenced => return self.fail(WriterFailure::Fenced),
+            AddOutcome::Unauthorized => return self.fail(WriterFailure::Unauthorized),
+            AddOutcome::Stored | AddOutcome::Failed => {}
+        }
+        // An answer for a confirmed entry changes nothing.
+        let Some(index) = self.index_of(id) else { return };
+        let pending = &mut self.pending[index];
+        if outcome == AddOutcome::Stored {
+            pending.acked.insert(slot);
+            pending.failed.remove(slot);
+            // The bookie works again: no reason to replace it any more.
+            self.suspects.remove(slot);
+            self.complete();
+        } else if !pending.acked.contains(slot) {
+            pending.failed.insert(slot);
+            self.suspects.insert(slot);
+            self.consider_change();
+        }
+    }
+
+    /// The metadata names other bookies in `changed` now; entries not confirmed go to them again.
+    pub fn on_ensemble_changed(&mut self, changed: Slots) {
+        let State::Changing { failed } = self.state else { return };
+        self.state = State::Open;
+        for slot in changed.iter() {
+            self.suspects.remove(slot);
+        }
+        for pending in &mut self.pending {
+            for slot in changed.iter().filter(|slot| self.quorum.keeps(pending.entry.id, *slot)) {
+                // What the old bookie stored does not count: a reader will ask the new one.
+                pending.acked.remove(slot);
+                pending.failed.remove(slot);
+                self.actions.push_back(Action::Send { slot, entry: pending.entry.clone() });
+            }
+        }
+        self.no_replacement = failed.iter().any(|slot| !changed.contains(slot));
+        self.complete();
+        self.consider_change();
+    }
+
+    /// There is no bookie to replace any of the failed ones.
+    pub fn on_no_replacement(&mut self) {
+        if let State::Changing { .. } = self.state {
+            self.state = State::Open;
+            self.no_replacement = true;
+            self.complete();
+            self.consider_change();
+        }
+    }
+
+    /// Bookies have come or gone: a replacement may exist now.
+    pub fn on_bookies_changed(&mut self) {
+        self.no_replacement = false;
+        self.consider_change();
+    }
+
+    /// The ledger's metadata says that it is no longer ours.
+    pub fn on_taken_over(&mut self) {
+        self.fail(WriterFailure::Fenced);
+    }
+
+    /// The next thing to do.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// Every entry up to this one is acknowledged. Never goes back.
+    pub fn last_add_confirmed(&self) -> Option<EntryId> {
+        self.confirmed
+    }
+
+    /// The last entry taken.
+    pub fn last_add_pushed(&self) -> Option<EntryId> {
+        self.next.prev()
+    }
+
+    /// Payload bytes of the confirmed entries.
+    pub fn confirmed_length(&self) -> u64 {
+        self.confirmed_length
+    }
+
+    /// Payload bytes of all entries taken.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Payload bytes taken and not confirmed.
+    pub fn in_flight_bytes(&self) -> u64 {
+        self.length - self.confirmed_length
+    }
+
+    /// Why the writer ended, if it has.
+    pub fn failure(&self) -> Option<WriterFailure> {
+        match self.state {
+            State::Failed(failure) => Some(failure),
+            State::Open | State::Changing { .. } => None,
+        }
+    }
+
+    fn index_of(&self, id: EntryId) -> Option<usize> {
+        let first = self.pending.front()?.entry.id;
+        let index = usize::try_from(id.0.checked_sub(first.0)?).ok()?;
+        (index < self.pending.len()).then_some(index)
+    }
+
+    /// Confirms from the front, strictly in order, unless the ensemble is changing.
+    fn complete(&mut self) {
+        if self.state != State::Open {
+            return;
+        }
+        while let Some(first) = self.pending.front() {
+            if !self.quorum.is_acknowledged(first.acked.len()) {
+                break;
+            }
+            let id = first.entry.id;
+            assert!(
+                self.confirmed.is_none_or(|confirmed| confirmed.next() == id),
+                "entries are confirmed in order"
+            );
+            self.confirmed = Some(id);
+            self.confirmed_length = first.entry.length;
+            self.pending.pop_front();
+        }
+    }
+
+    fn consider_change(&mut self) {
+        if self.state != State::Open || self.suspects.is_empty() {
+            return;
+        }
+        if !self.no_replacement {
+            let first_entry = self.confirmed.map_or(EntryId::ZERO, EntryId::next);
+            self.state = State::Changing { failed: self.suspects };
+            self.actions.push_back(Action::ChangeEnsemble { first_entry, failed: self.suspects });
+            return;
+        }
+        if self.pending.iter().any(|pending| self.quorum.is_out_of_reach(pending.failed.len())) {
+            self.fail(WriterFailure::OutOfReach);
+        }
+    }
+
+    fn fail(&mut self, failure: WriterFailure) {
+        if !matches!(self.state, State::Failed(_)) {
+            self.state = State::Failed(failure);
+            self.actions.clear();
+            self.pending.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine() -> WriterMachine {
+        WriterMachine::new(Quorum::new(3, 3, 2).expect("valid"))
+    }
+
+    fn append(machine: &mut WriterMachine) -> EntryId {
+        machine.append(Bytes::from_static(b"x")).expect("open")
+    }
+
+    fn sends(machine: &mut WriterMachine) -> Vec<(usize, u64)> {
+        let mut sends = Vec::new();
+        while let Some(action) = machine.poll_action() {
+            if let Action::Send { slot, entry } = action {
+                sends.push((slot, entry.id.0));
+            }
+        }
+        sends
+    }
+
+    #[test]
+    fn entries_are_confirmed_in_order_whatever_the_order_of_the_answers() {
+        let mut machine = machine();
+        let (first, second) = (append(&mut machine), append(&mut machine));
+        for slot in 0..2 {
+            machine.on_added(slot, second, AddOutcome::Stored);
+        }
+        assert_eq!(machine.last_add_confirmed(), None);
+        machine.on_added(2, first, AddOutcome::Stored);
+        assert_eq!(machine.last_add_confirmed(), None);
+        machine.on_added(0, first, AddOutcome::Stored);
+        assert_eq!(machine.last_add_confirmed(), Some(second));
+        assert_eq!((machine.confirmed_length(), machine.in_flight_bytes()), (2, 0));
+    }
+
+    #[test]
+    fn the_same_bookie_twice_is_one_acknowledgement() {
+        let mut machine = machine();
+        let id = append(&mut machine);
+        machine.on_added(0, id, AddOutcome::Stored);
+        machine.on_added(0, id, AddOutcome::Stored);
+        assert_eq!(machine.last_add_confirmed(), None);
+    }
+
+    #[test]
+    fn with_no_replacement_two_of_three_bookies_go_on_and_one_does_not() {
+        let mut machine = machine();
+        let id = append(&mut machine);
+        machine.on_added(0, id, AddOutcome::Failed);
+        assert!(matches!(
+            std::iter::from_fn(|| machine.poll_action()).last(),
+            Some(Action::ChangeEnsemble { first_entry: EntryId(0), .. })
+        ));
+        for slot in 1..3 {
+            machine.on_added(slot, id, AddOutcome::Stored);
+        }
+        assert_eq!(machine.last_add_confirmed(), None, "nothing completes while the ensemble changes");
+        machine.on_no_replacement();
+        assert_eq!(machine.last_add_confirmed(), Some(id));
+        let id = append(&mut machine);
+        machine.on_added(0, id, AddOutcome::Failed);
+        machine.on_added(1, id, AddOutcome::Failed);
+        assert_eq!(machine.failure(), Some(WriterFailure::OutOfReach));
+        assert_eq!(machine.append(Bytes::new()), Err(WriterFailure::OutOfReach));
+    }
+
+    #[test]
+    fn a_replaced_bookies_acknowledgements_do_not_count_and_its_entries_are_sent_again() {
+        let mut machine = machine();
+        let id = append(&mut machine);
+        machine.on_added(0, id, AddOutcome::Stored);
+        machine.on_added(1, id, AddOutcome::Failed);
+        sends(&mut machine);
+        let mut changed = Slots::NONE;
+        changed.insert(0);
+        changed.insert(1);
+        machine.on_ensemble_changed(changed);
+        assert_eq!(sends(&mut machine), [(0, 0), (1, 0)]);
+        machine.on_added(2, id, AddOutcome::Stored);
+        assert_eq!(machine.last_add_confirmed(), None, "slot 0 has another bookie now");
+        machine.on_added(1, id, AddOutcome::Stored);
+        assert_eq!(machine.last_add_confirmed(), Some(id));
+    }
+
+    #[test]
+    fn a_fenced_answer_ends_the_writer_and_nothing_more_is_confirmed() {
+        let mut machine = machine();
+        let id = append(&mut machine);
+        machine.on_added(0, id, AddOutcome::Fenced);
+        machine.on_added(1, id, AddOutcome::Stored);
+        machine.on_added(2, id, AddOutcome::Stored);
+        assert_eq!((machine.failure(), machine.last_add_confirmed()), (Some(WriterFailure::Fenced), None));
+    }
+}
