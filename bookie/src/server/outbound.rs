@@ -60,8 +60,11 @@ impl Outbound {
 
     /// Queues the frames that `encode` appends, then `body` unchanged.
     pub(super) fn push(&self, body: Option<Bytes>, encode: impl FnOnce(&mut BytesMut)) {
-        let bytes = self.lock().push(encode, body);
+        let mut queue = self.lock();
+        let bytes = queue.push(encode, body);
+        // Under the lock: the writer must not pay for bytes before they are owed.
         self.owe(bytes);
+        drop(queue);
     }
 
     /// Queues one frame of several parts; nothing of another frame comes between them.
@@ -80,8 +83,10 @@ impl Outbound {
 
     /// Queues whole frames encoded before.
     pub(super) fn push_frames(&self, frames: &[u8]) {
-        self.lock().tail.extend_from_slice(frames);
+        let mut queue = self.lock();
+        queue.tail.extend_from_slice(frames);
         self.owe(frames.len());
+        drop(queue);
     }
 
     /// Wakes the writer.
@@ -185,5 +190,55 @@ impl Buf for Chunks {
             filled += 1;
         }
         filled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// The writer once paid for a frame between its queueing and its being counted, and brought the connection down.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_is_written_was_owed_before() {
+        let outbound = Arc::new(Outbound::default());
+        let pusher = {
+            let outbound = outbound.clone();
+            std::thread::spawn(move || {
+                for n in 0..20_000usize {
+                    outbound
+                        .push(Some(Bytes::from(vec![0; n % 3000])), |out| out.extend_from_slice(b"header"));
+                    outbound.wake();
+                }
+                outbound.close();
+            })
+        };
+        let mut written = 0;
+        while let Some(chunks) = outbound.take().await {
+            written += chunks.remaining();
+            outbound.pay(chunks.remaining());
+        }
+        pusher.join().unwrap();
+        assert_eq!(written, (0..20_000usize).map(|n| n % 3000 + 6).sum::<usize>());
+        assert_eq!(outbound.owed.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn frames_come_out_in_order_however_they_were_queued() {
+        let outbound = Outbound::default();
+        let large = Bytes::from(vec![7; COPY_BYTES_MAX]);
+        outbound.push(None, |out| out.extend_from_slice(b"a"));
+        outbound.push(Some(large.clone()), |out| out.extend_from_slice(b"b"));
+        outbound.push_frames(b"c");
+        let part = |byte: u8| move |out: &mut BytesMut| out.extend_from_slice(&[byte]);
+        let parts = [(part(b'e'), large.clone()), (part(b'f'), Bytes::from_static(b"small"))];
+        outbound.push_many(part(b'd'), parts.into_iter());
+        let mut queue = outbound.lock();
+        let tail = queue.tail.split().freeze();
+        queue.chunks.push_back(tail);
+        let mut chunks = Chunks(std::mem::take(&mut queue.chunks));
+        let expected = [b"ab", &large[..], b"cde", &large[..], b"fsmall"].concat();
+        assert_eq!(chunks.copy_to_bytes(chunks.remaining()), expected);
     }
 }
