@@ -1,1 +1,9 @@
-//! Skeleton.
+//! The harness that drives a real `magnetar` process, shared by the interop, chaos and robustness suites.
+//!
+//! Called by the test targets beside it. It must never link the broker or the bookie: what is tested here is the
+//! process that a user runs, over the sockets a user has.
+
+pub mod http;
+pub mod process;
+pub mod raw;
+pub mod wait;
