@@ -1,0 +1,49 @@
+"""What every suite of the official Python client shares: the service URL and small helpers."""
+
+import os
+import unittest
+import uuid
+
+import pulsar
+
+SERVICE_URL = os.environ["MAGNETAR_SERVICE_URL"]
+HTTP_URL = os.environ["MAGNETAR_HTTP_URL"]
+TIMEOUT_MS = 20_000
+
+
+def topic(name):
+    """A topic nobody else uses."""
+    return f"persistent://public/default/{name}-{uuid.uuid4().hex[:8]}"
+
+
+def drain(consumer, count, ack=True):
+    """Receives `count` messages and gives their texts in order of arrival."""
+    texts = []
+    for _ in range(count):
+        message = consumer.receive(timeout_millis=TIMEOUT_MS)
+        texts.append(message.data().decode())
+        if ack:
+            consumer.acknowledge(message)
+    return texts
+
+
+def send_all(producer, texts, **options):
+    """Sends asynchronously, waits for every receipt, and fails on the first error."""
+    results = []
+    for text in texts:
+        producer.send_async(text.encode(), lambda result, _id: results.append(result), **options)
+    producer.flush()
+    bad = [result for result in results if result != pulsar.Result.Ok]
+    assert not bad and len(results) == len(texts), f"{len(results)} of {len(texts)} receipts, errors: {bad[:3]}"
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        self.client = pulsar.Client(SERVICE_URL, logger=pulsar.ConsoleLogger(pulsar.LoggerLevel.Warn))
+
+    def tearDown(self):
+        self.client.close()
+
+    def nothing_comes(self, consumer, millis=300):
+        with self.assertRaises(pulsar.Timeout):
+            consumer.receive(timeout_millis=millis)

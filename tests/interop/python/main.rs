@@ -1,0 +1,80 @@
+//! The official Python client (the C++ core beneath it) against a real standalone: one test a suite beside this file.
+//!
+//! `tests/run` makes the virtual environment and names its interpreter in MAGNETAR_PYTHON; without it the suites are
+//! skipped with a printed reason.
+
+use anyhow::{Context, Result, bail};
+use magnetar_tests::process::Standalone;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// Bounds a shutdown within a suite; SIGTERM itself is tested in the chaos suite.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+fn run(suite: &str) -> Result<()> {
+    let Some(python) = std::env::var_os("MAGNETAR_PYTHON") else {
+        println!("SKIPPED interop python/{suite}: MAGNETAR_PYTHON names no interpreter (run tests/run)");
+        return Ok(());
+    };
+    let dir = tempfile::tempdir()?;
+    let mut process = Standalone::start(dir.path())?;
+    let mut child = Command::new(python)
+        .args(["-u", "-m", "unittest", "-v", suite])
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/interop/python"))
+        .env("MAGNETAR_SERVICE_URL", process.service_url())
+        .env("MAGNETAR_HTTP_URL", process.http_url())
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("start python")?;
+    let mut answers = child.stdin.take().context("piped stdin")?;
+    for line in BufReader::new(child.stdout.take().context("piped stdout")?).lines() {
+        let line = line?;
+        match line.as_str() {
+            "RESTART-TERM" => {
+                process.terminate(STOP_LIMIT)?;
+                process.restart()?;
+                writeln!(answers, "done")?;
+            }
+            "RESTART-KILL" => {
+                process.kill()?;
+                process.restart()?;
+                writeln!(answers, "done")?;
+            }
+            _ => println!("{line}"),
+        }
+    }
+    let status = child.wait()?;
+    if !status.success() {
+        bail!("python suite {suite}: {status}\nlog of the process:\n{}", process.log().join("\n"));
+    }
+    println!("RAN interop python/{suite}");
+    Ok(())
+}
+
+#[test]
+fn subscriptions() -> Result<()> {
+    run("test_subscriptions")
+}
+
+#[test]
+fn delivery() -> Result<()> {
+    run("test_delivery")
+}
+
+#[test]
+fn positions() -> Result<()> {
+    run("test_positions")
+}
+
+#[test]
+fn payloads() -> Result<()> {
+    run("test_payloads")
+}
+
+#[test]
+fn reconnect() -> Result<()> {
+    run("test_reconnect")
+}
