@@ -157,40 +157,15 @@ impl Drop for Bookie {
     }
 }
 
-/// The host and port that clients are told; an IPv6 address in brackets, as it stands before a port.
+/// The host and port that clients are told.
 fn advertised(config: &Config, local: SocketAddr) -> Result<(String, u16), StartError> {
-    let (host, port) = match &config.advertise {
-        None => (local.ip().to_string(), local.port()),
-        Some(text) => match text.rsplit_once(':') {
-            Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
-                let bad = |_| StartError::Config(format!("'{text}' is not host[:port]"));
-                (host.to_owned(), port.parse().map_err(bad)?)
-            }
-            _ => (text.clone(), local.port()),
-        },
-    };
-    let bare_ipv6 = host.contains(':') && !host.starts_with('[');
-    Ok((if bare_ipv6 { format!("[{host}]") } else { host }, port))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_advertised_address_takes_the_bound_port_unless_it_names_one() {
-        let local = SocketAddr::from(([127, 0, 0, 1], 4000));
-        let told = |text: Option<&str>| {
-            let config =
-                Config { advertise: text.map(str::to_owned), ..Config::new("/j".into(), vec!["/l".into()]) };
-            advertised(&config, local).ok()
-        };
-        let is = |host: &str, port| Some((host.to_owned(), port));
-        assert_eq!(told(None), is("127.0.0.1", 4000));
-        assert_eq!(told(Some("bookie-1")), is("bookie-1", 4000));
-        assert_eq!(told(Some("bookie-1:3181")), is("bookie-1", 3181));
-        assert_eq!(told(Some("[::1]:3181")), is("[::1]", 3181));
-        assert_eq!(told(Some("::1")), is("[::1]", 4000));
-        assert_eq!(told(Some("bookie-1:port")), None);
+    let Some(text) = &config.advertise else { return Ok((local.ip().to_string(), local.port())) };
+    match text.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
+            let port =
+                port.parse().map_err(|_| StartError::Config(format!("'{text}' is not host[:port]")))?;
+            Ok((host.to_owned(), port))
+        }
+        _ => Ok((text.clone(), local.port())),
     }
 }

@@ -60,7 +60,7 @@ impl Config {
         if self.ledger_dirs.is_empty() {
             return Err("at least one ledger directory is needed".into());
         }
-        // A batch is up to half a MiB and one frame more; half of the cache must take it while the other half is flushed.
+        // A batch is up to 1 MiB and one frame more; half of the cache must take it while the other half is flushed.
         let least = 4 * self.frame_bytes_max.max(1 << 20);
         if self.write_cache_bytes < least || self.write_cache_bytes > 1 << 30 {
             return Err(format!(

@@ -1,7 +1,6 @@
 //! The flush thread: takes the write cache's active generation, writes it as an entry log, replaces the checkpoint,
 //! lets the journal free its segments. In this order, each step durable before the next.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex};
 
 use super::{Engine, Limits, State};
@@ -71,9 +70,7 @@ impl<T: Send + 'static> Engine<T> {
         let engine = self.clone();
         std::thread::Builder::new().name("bookie-flush".into()).spawn(move || {
             while engine.flush.wait() {
-                // A panic must not leave adds waiting for room that never comes.
-                let flushed = catch_unwind(AssertUnwindSafe(|| engine.flush_now()));
-                if let Err(error) = flushed.unwrap_or(Err(FatalError::Stopped)) {
+                if let Err(error) = engine.flush_now() {
                     engine.fail(error);
                     return;
                 }

@@ -13,7 +13,6 @@ mod tests;
 mod writer;
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -72,11 +71,7 @@ impl<T: Send + 'static> Journal<T> {
         let failing = queue.clone();
         let thread = std::thread::Builder::new().name("bookie-journal".into()).spawn(move || {
             let Hooks { mut complete, failed } = hooks;
-            // A panic must not leave callers waiting for answers that never come.
-            let run = AssertUnwindSafe(|| writer.run(active, &mut *complete));
-            let ended =
-                catch_unwind(run).unwrap_or_else(|_| Err(io::Error::other("the journal thread panicked")));
-            if let Err(error) = ended {
+            if let Err(error) = writer.run(active, &mut *complete) {
                 // Told first, so that nobody who finds the queue failed asks why too early.
                 failed(error);
                 failing.fail();

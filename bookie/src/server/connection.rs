@@ -17,9 +17,8 @@ const READ_BYTES: usize = 128 << 10;
 /// A read is worth a system call with this much space; below, new space is taken.
 const READ_BYTES_MIN: usize = 4 << 10;
 
-/// Bytes of adds after which a turn is taken: a longer batch would hold the engine's lock longer than others should
-/// wait. One frame may come on top; together they fit into half of the smallest write cache, see `Config::check`.
-const TURN_BYTES: usize = 512 << 10;
+/// Bytes of adds applied in one turn: a longer batch would hold the engine's lock longer than others should wait.
+const TURN_BYTES: usize = 1 << 20;
 
 /// Serves a connection until the peer closes it, misbehaves, or the server closes.
 pub(super) async fn serve(shared: Arc<Shared>, stream: Stream) {
