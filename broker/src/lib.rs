@@ -5,5 +5,7 @@
 
 pub mod config;
 pub mod dispatch;
+pub mod namespace;
 pub mod protocol;
+pub mod service;
 pub mod topic;

@@ -4,4 +4,23 @@
 //! how entries are stored or which consumer gets them: it turns commands into calls of a topic or of the namespace
 //! module, and errors into the protocol's own.
 
+mod commands;
+mod connection;
+mod consumer;
+mod consumer_requests;
+mod context;
+mod errors;
+mod handshake;
+mod keepalive;
+mod liveness;
+mod lookup;
 pub mod outbound;
+mod producer;
+mod refusal;
+mod schema;
+mod sessions;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use connection::serve;

@@ -1,0 +1,28 @@
+//! What exists: clusters, tenants, namespaces with their policies, topics, and which broker serves them.
+//!
+//! The protocol and the admin API call it for every name a client mentions. It must never know of commands, HTTP or
+//! entries. Records live in the metadata store in the form in which Pulsar keeps them there.
+
+mod bootstrap;
+mod error;
+mod ownership;
+mod partitions;
+mod policies;
+mod records;
+mod registry;
+mod schemas;
+mod store;
+#[cfg(test)]
+mod tests;
+pub mod topic_list;
+
+pub use bootstrap::bootstrap;
+pub use error::{LoadError, StoreError};
+pub use ownership::{Owner, Ownership, SingleBroker};
+pub use policies::{
+    AutoSubscriptionCreation, AutoTopicCreation, ClusterData, Others, PartitionedTopicMetadata, Policies,
+    TenantInfo,
+};
+pub use registry::{AutoCreate, LoadTopic, TopicRegistry};
+pub use schemas::{SchemaRecord, SchemaRegistry, version_bytes};
+pub use store::NamespaceStore;

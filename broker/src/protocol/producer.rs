@@ -1,0 +1,225 @@
+//! PRODUCER, SEND and CLOSE_PRODUCER.
+
+use bytes::Bytes;
+use magnetar_common::budget::Ticket;
+use magnetar_common::topic_name::TopicName;
+use magnetar_proto::pulsar::api::{self, ServerError};
+use magnetar_proto::pulsar::entry;
+
+use super::context::{Context, Room, properties};
+use super::refusal::Refusal;
+use super::sessions::{CannotCreate, Creation, Found, Kind};
+use crate::namespace::version_bytes;
+use crate::topic::{AccessMode, AddProducer, Handle, ProducerKey, ProducerReady, Publish};
+
+/// The client broke the protocol: the connection must end. The reason is for the log.
+pub(super) type Violation = String;
+
+/// What to do with a SEND.
+pub(super) enum Send {
+    /// Publish it once there is room for its bytes.
+    To(Handle),
+    /// It was answered, or there is nobody to answer.
+    Done,
+}
+
+impl Context {
+    fn producer_key(&self, producer_id: u64) -> ProducerKey {
+        ProducerKey { connection: self.outbound.connection(), producer_id }
+    }
+
+    pub(super) fn on_producer(&self, room: Room, command: api::CommandProducer) {
+        let request_id = command.request_id;
+        let creation = match self.sessions.begin_creation(Kind::Producer, command.producer_id) {
+            Ok(creation) => creation,
+            Err(reason) => return self.refuse(request_id, cannot_create(reason)),
+        };
+        let context = self.clone();
+        self.spawn(room, async move {
+            let answer = context.create_producer(creation, command).await;
+            match answer {
+                Ok(ready) => context.send(success(request_id, ready)),
+                Err(refusal) => context.refuse(request_id, refusal),
+            }
+        });
+    }
+
+    async fn create_producer(
+        &self,
+        mut creation: Creation,
+        command: api::CommandProducer,
+    ) -> Result<ProducerReady, Refusal> {
+        let key = self.producer_key(command.producer_id);
+        let cancelled = creation.cancelled();
+        let mut entered = None;
+        let outcome = tokio::select! {
+            biased;
+            () = cancelled.given() => Err(cancelled_by_client()),
+            outcome = async {
+                creation.turn.come().await;
+                self.enter_producer(&mut entered, command).await
+            } => outcome,
+        };
+        let outcome = match (outcome, &entered) {
+            (Ok(_), Some(topic)) if !self.sessions.created(&creation, topic.clone()) => {
+                Err(cancelled_by_client())
+            }
+            (outcome, _) => outcome,
+        };
+        for topic in creation.leftovers(entered.as_ref(), outcome.is_ok()) {
+            // Fails only if the topic is gone, and the producer with it.
+            let _ = topic.close_producer(key).await;
+        }
+        if outcome.is_err() {
+            self.sessions.not_created(&creation);
+        }
+        outcome
+    }
+
+    /// `entered` is set as soon as the topic may know the producer.
+    async fn enter_producer(
+        &self,
+        entered: &mut Option<Handle>,
+        command: api::CommandProducer,
+    ) -> Result<ProducerReady, Refusal> {
+        if command.txn_enabled() {
+            return Err(transactions_are_off());
+        }
+        let name: TopicName = command.topic.parse()?;
+        let topic = self.service.topics.get_or_load(&name, true).await?;
+        let schema_version = self.register_schema(&name, command.schema.as_ref()).await?;
+        *entered = Some(topic.clone());
+        let mut probed = false;
+        loop {
+            match topic.add_producer(self.add_producer(&command, schema_version.clone())).await {
+                Ok(ready) => return Ok(ready),
+                Err(error) if !probed && self.collided_with_the_dead(&topic, &error).await => probed = true,
+                Err(error) => {
+                    *entered = None;
+                    return Err(error.into());
+                }
+            }
+        }
+    }
+
+    async fn register_schema(
+        &self,
+        topic: &TopicName,
+        schema: Option<&api::Schema>,
+    ) -> Result<Bytes, Refusal> {
+        match schema {
+            Some(schema) if schema.r#type() != api::schema::Type::None => {
+                Ok(version_bytes(self.service.schemas.add(topic, schema).await?))
+            }
+            _ => Ok(Bytes::new()),
+        }
+    }
+
+    fn add_producer(&self, command: &api::CommandProducer, schema_version: Bytes) -> AddProducer {
+        AddProducer {
+            key: self.producer_key(command.producer_id),
+            request_id: command.request_id,
+            name: command.producer_name.clone().filter(|name| !name.is_empty()),
+            epoch: command.epoch(),
+            access_mode: AccessMode::from(command.producer_access_mode()),
+            topic_epoch: command.topic_epoch,
+            user_provided_name: command.user_provided_producer_name(),
+            metadata: properties(command.metadata.clone()),
+            schema_version,
+            initial_subscription: command.initial_subscription_name.clone().filter(|name| !name.is_empty()),
+            outbound: self.outbound.clone(),
+        }
+    }
+
+    /// Checks a SEND. Answers it with SEND_ERROR itself where only this message is wrong.
+    pub(super) fn check_send(&self, send: &api::CommandSend, message: &Bytes) -> Result<Send, Violation> {
+        let topic = match self.sessions.find(Kind::Producer, send.producer_id) {
+            Found::Ready(topic) => topic,
+            Found::Creating => {
+                return Err(format!("SEND before producer {} was answered", send.producer_id));
+            }
+            Found::Unknown => return Err(format!("SEND for unknown producer {}", send.producer_id)),
+        };
+        let refusal = if let Err(mismatch) = entry::verify_checksum(message) {
+            tracing::warn!(
+                peer = self.outbound.client().address,
+                client = self.outbound.client().version,
+                topic = topic.name(),
+                producer_id = send.producer_id,
+                sequence_id = send.sequence_id,
+                "message refused: {mismatch}"
+            );
+            Refusal::new(ServerError::ChecksumError, mismatch.to_string())
+        } else if send.txnid_most_bits.is_some() && send.txnid_least_bits.is_some() {
+            transactions_are_off()
+        } else {
+            return Ok(Send::To(topic));
+        };
+        self.send(api::CommandSendError {
+            producer_id: send.producer_id,
+            sequence_id: send.sequence_id.max(send.highest_sequence_id()),
+            error: refusal.code as i32,
+            message: refusal.message,
+        });
+        Ok(Send::Done)
+    }
+
+    /// Publishes a checked SEND.
+    pub(super) fn publish(&self, topic: &Handle, send: &api::CommandSend, message: Bytes, ticket: Ticket) {
+        topic.publish(Publish {
+            key: self.producer_key(send.producer_id),
+            sequence_id: send.sequence_id,
+            // A smaller one is no highest: some clients always fill the field.
+            highest_sequence_id: send.highest_sequence_id.filter(|highest| *highest >= send.sequence_id),
+            num_messages: send.num_messages().max(1).unsigned_abs(),
+            is_chunk: send.is_chunk(),
+            headers_and_payload: message,
+            ticket,
+        });
+    }
+
+    pub(super) fn on_close_producer(&self, room: Room, command: api::CommandCloseProducer) {
+        let Some((mut turn, topic)) = self.sessions.begin_close(Kind::Producer, command.producer_id) else {
+            return self.succeed(command.request_id);
+        };
+        let context = self.clone();
+        self.spawn(room, async move {
+            turn.come().await;
+            if let Some(topic) = topic {
+                // Fails only if the topic is gone, and the producer with it.
+                let _ = topic.close_producer(context.producer_key(command.producer_id)).await;
+            }
+            context.succeed(command.request_id);
+        });
+    }
+}
+
+pub(super) fn cannot_create(reason: CannotCreate) -> Refusal {
+    match reason {
+        CannotCreate::Pending => {
+            Refusal::not_ready("this id is still being created; wait for the first answer")
+        }
+        CannotCreate::TooMany => {
+            Refusal::not_allowed("this connection has too many producers and consumers; use more connections")
+        }
+    }
+}
+
+pub(super) fn cancelled_by_client() -> Refusal {
+    Refusal::not_ready("closed by the client while it was being created")
+}
+
+pub(super) fn transactions_are_off() -> Refusal {
+    Refusal::not_allowed("transactions are not enabled on this broker; use a client without transactions")
+}
+
+fn success(request_id: u64, ready: ProducerReady) -> api::CommandProducerSuccess {
+    api::CommandProducerSuccess {
+        request_id,
+        producer_name: ready.name,
+        last_sequence_id: Some(ready.last_sequence_id),
+        schema_version: Some(ready.schema_version),
+        topic_epoch: ready.topic_epoch,
+        producer_ready: Some(ready.ready),
+    }
+}

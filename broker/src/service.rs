@@ -1,0 +1,44 @@
+//! The broker as one thing: what its parts share, how it starts, how it ends.
+//!
+//! `deploy` and tests start a [`Broker`]; connections and the admin API work on its [`BrokerService`]. It must never
+//! know of single commands or requests: it puts parts together and keeps count of who is connected.
+
+mod accept;
+mod connections;
+mod http;
+mod loader;
+mod start;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use magnetar_common::budget::ByteBudget;
+use magnetar_common::clock::SharedClock;
+use magnetar_common::metadata::SharedMetadata;
+use magnetar_common::random::SharedRandom;
+
+pub use connections::Connections;
+pub use start::{Broker, StartError};
+
+use crate::config::BrokerConfig;
+use crate::namespace::{NamespaceStore, Owner, Ownership, SchemaRegistry, TopicRegistry};
+
+/// What everything in a broker shares.
+pub struct BrokerService {
+    pub config: BrokerConfig,
+    /// Clusters, tenants, namespaces, partitioned topics.
+    pub store: NamespaceStore,
+    pub schemas: SchemaRegistry,
+    /// The topics in memory, and the way to load others.
+    pub topics: Arc<TopicRegistry>,
+    pub ownership: Arc<dyn Ownership>,
+    /// The addresses that clients and tools are told.
+    pub advertised: Owner,
+    pub connections: Connections,
+    /// Bytes of messages received and not yet durable, over all connections.
+    pub publish_budget: ByteBudget,
+    pub metadata: SharedMetadata,
+    pub clock: SharedClock,
+    pub random: SharedRandom,
+}
