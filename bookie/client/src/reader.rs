@@ -36,19 +36,18 @@ impl Reader {
         id: LedgerId,
         record: LedgerMetadata,
     ) -> Result<Self, LedgerError> {
-        Self::of_writer(client, id, Arc::new(RwLock::new(record)))
+        let (quorum, digest) = (quorum_of(id, &record)?, Digest::new(record.digest, &record.password));
+        Ok(Self::new(client, id, quorum, digest, Arc::new(RwLock::new(record))))
     }
 
-    pub(crate) fn of_writer(
+    pub(crate) fn new(
         client: Client,
         id: LedgerId,
+        quorum: Quorum,
+        digest: Digest,
         record: Arc<RwLock<LedgerMetadata>>,
-    ) -> Result<Self, LedgerError> {
-        let (quorum, digest) = {
-            let record = record.read().unwrap_or_else(PoisonError::into_inner);
-            (quorum_of(id, &record)?, Digest::new(record.digest, &record.password))
-        };
-        Ok(Self { client, id, quorum, digest, record })
+    ) -> Self {
+        Self { client, id, quorum, digest, record }
     }
 
     /// The ledger.

@@ -179,9 +179,9 @@ impl Recovery<'_> {
         let head = head.freeze();
         let (to, mut done) = mpsc::unbounded_channel();
         for slot in self.quorum.write_set(entry.id) {
-            let done = AddReply { to: to.clone(), slot, ensemble: 0 };
+            let reply = AddReply::new(to.clone(), slot, 0, entry.id);
             let (head, payload) = (head.clone(), entry.payload.clone());
-            let add = Add { ledger: self.id, entry: entry.id, head, payload, done };
+            let add = Add { ledger: self.id, entry: entry.id, head, payload, reply };
             self.client.pool().get(&self.ensemble[slot]).add(add);
         }
         drop(to);

@@ -167,8 +167,14 @@ impl Writer {
     }
 
     /// A reader of the acknowledged entries, which follows ensemble changes of this writer.
-    pub fn reader(&self) -> Result<Reader, LedgerError> {
-        Reader::of_writer(self.client.clone(), self.id, self.record.clone())
+    pub fn reader(&self) -> Reader {
+        Reader::new(
+            self.client.clone(),
+            self.id,
+            self.machine.quorum(),
+            self.digest.clone(),
+            self.record.clone(),
+        )
     }
 
     /// Closes the ledger at the last add confirmed. Entries not acknowledged by now are given up: wait for them first.
@@ -198,7 +204,7 @@ impl Writer {
 
     fn on_done(&mut self) {
         for done in self.received.drain(..) {
-            if self.slots[done.slot].generation == done.ensemble {
+            if self.slots[done.slot].generation == done.generation {
                 self.machine.on_added(done.slot, done.entry, done.outcome);
             }
         }
@@ -243,8 +249,8 @@ impl Writer {
     fn send(&mut self, slot: usize, entry: PendingEntry) {
         let head = self.head_of(&entry);
         let Slot { connection, generation } = &self.slots[slot];
-        let done = AddReply { to: self.done_sender.clone(), slot, ensemble: *generation };
-        connection.add(Add { ledger: self.id, entry: entry.id, head, payload: entry.payload, done });
+        let reply = AddReply::new(self.done_sender.clone(), slot, *generation, entry.id);
+        connection.add(Add { ledger: self.id, entry: entry.id, head, payload: entry.payload, reply });
     }
 
     fn head_of(&mut self, entry: &PendingEntry) -> Bytes {

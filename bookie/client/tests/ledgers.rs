@@ -114,7 +114,7 @@ async fn ten_thousand_entries_are_read_back_before_and_after_closing() {
     let mut writer = cluster.client.create(options()).await.expect("a ledger");
     append(&mut writer, 0..10_000).await;
     let id = writer.id();
-    assert_eq!(read_all(&writer.reader().expect("a reader"), 9_999).await, payloads(10_000));
+    assert_eq!(read_all(&writer.reader(), 9_999).await, payloads(10_000));
     let closed = writer.close().await.expect("closed");
     assert_eq!(closed.last_entry, Some(EntryId(9_999)));
     let reader = Cluster::client(&cluster.metadata).await.open(id, b"").await.expect("a reader");
@@ -164,7 +164,7 @@ async fn with_one_of_three_bookies_gone_writing_reading_and_recovery_go_on() {
     append(&mut writer, 0..100).await;
     cluster.stop_first_of(&writer).await;
     append(&mut writer, 100..200).await;
-    assert_eq!(read_all(&writer.reader().expect("a reader"), 199).await, payloads(200));
+    assert_eq!(read_all(&writer.reader(), 199).await, payloads(200));
     let id = writer.id();
     drop(writer);
     let reader = cluster.client.recover(id, b"").await.expect("recovered");

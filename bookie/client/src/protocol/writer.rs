@@ -120,6 +120,11 @@ impl WriterMachine {
         }
     }
 
+    /// The quorums of the ledger.
+    pub fn quorum(&self) -> Quorum {
+        self.quorum
+    }
+
     /// Takes an entry and gives its id, unless the writer has failed.
     pub fn append(&mut self, payload: Bytes) -> Result<EntryId, WriterFailure> {
         if let State::Failed(failure) = self.state {
