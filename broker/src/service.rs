@@ -8,8 +8,6 @@ mod connections;
 mod http;
 mod loader;
 mod start;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 
@@ -19,6 +17,8 @@ use magnetar_common::metadata::SharedMetadata;
 use magnetar_common::random::SharedRandom;
 
 pub use connections::Connections;
+#[cfg(test)]
+pub(crate) use start::assemble;
 pub use start::{Broker, StartError};
 
 use crate::config::BrokerConfig;
