@@ -13,7 +13,7 @@ async fn closes_only_its_connection(bytes: &[u8]) {
     let mut bystander = bench.connect().await;
     let mut peer = bench.connect().await;
     peer.send_bytes(bytes).await;
-    peer.is_closed().await;
+    peer.closed().await;
     bystander.is_alive().await;
     assert_eq!(bench.service.connections.count(), 1);
 }
@@ -42,7 +42,7 @@ async fn a_command_that_only_a_broker_sends_closes_the_connection() {
     let bench = Bench::new().await;
     let mut peer = bench.connect().await;
     peer.send(api::CommandSuccess { request_id: 1, schema: None }).await;
-    peer.is_closed().await;
+    peer.closed().await;
 }
 
 #[tokio::test]
@@ -50,7 +50,7 @@ async fn a_command_before_connect_closes_the_connection() {
     let bench = Bench::new().await;
     let mut peer = bench.dial();
     peer.send(api::CommandPing {}).await;
-    peer.is_closed().await;
+    peer.closed().await;
 }
 
 #[tokio::test]
@@ -58,7 +58,7 @@ async fn a_second_connect_closes_the_connection() {
     let bench = Bench::new().await;
     let mut peer = bench.connect().await;
     peer.send(connect(21)).await;
-    peer.is_closed().await;
+    peer.closed().await;
 }
 
 #[tokio::test]
@@ -66,7 +66,7 @@ async fn send_before_producer_closes_the_connection() {
     let bench = Bench::new().await;
     let mut peer = bench.connect().await;
     peer.send_with_payload(api::CommandSend::default(), Bytes::from_static(b"anything")).await;
-    peer.is_closed().await;
+    peer.closed().await;
 }
 
 #[tokio::test]
@@ -74,7 +74,7 @@ async fn send_without_a_message_closes_the_connection() {
     let bench = Bench::new().await;
     let mut peer = bench.connect().await;
     peer.send(api::CommandSend::default()).await;
-    peer.is_closed().await;
+    peer.closed().await;
 }
 
 #[tokio::test]
@@ -88,7 +88,7 @@ async fn a_silent_peer_is_pinged_and_then_given_up() {
     bench.clock.advance(bench.service.config.keep_alive);
     assert_eq!(peer.receive().await, Some(Command::Ping(api::CommandPing {})));
     bench.clock.advance(bench.service.config.keep_alive);
-    peer.is_closed().await;
+    peer.closed().await;
 }
 
 #[tokio::test]
@@ -99,7 +99,7 @@ async fn a_peer_that_does_not_connect_in_time_is_given_up() {
         tokio::task::yield_now().await;
     }
     bench.clock.advance(bench.service.config.keep_alive);
-    peer.is_closed().await;
+    peer.closed().await;
 }
 
 proptest! {

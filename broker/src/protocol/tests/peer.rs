@@ -127,7 +127,7 @@ impl Peer {
     }
 
     /// The broker closes the connection without another word, and its task ends without a panic.
-    pub(super) async fn is_closed(mut self) {
+    pub(super) async fn closed(mut self) {
         assert_eq!(self.receive().await, None);
         self.served.await.expect("the connection's task does not panic");
     }
