@@ -64,6 +64,16 @@ impl TopicRegistry {
         Ok(self.load(topic)?.await?)
     }
 
+    /// Creates a plain topic, or a partition, whatever the policies say of first use; `Exists` if it is there.
+    pub async fn create(self: &Arc<Self>, topic: &TopicName) -> Result<Handle, LoadError> {
+        self.policies(topic).await?;
+        let partitioned = topic.partition().is_none() && self.store.partitions(topic).await?.is_some();
+        if partitioned || self.store.topic_exists(topic).await? {
+            return Err(StoreError::Exists(format!("topic {topic}")).into());
+        }
+        Ok(self.load(topic)?.await?)
+    }
+
     /// The topic's handle if it is in memory.
     pub fn get(&self, topic: &TopicName) -> Option<Handle> {
         match self.slots().topics.get(topic) {

@@ -130,18 +130,25 @@ impl NamespaceStore {
 
     /// `NotEmpty` while it has topics.
     pub async fn delete_namespace(&self, name: &NamespaceName) -> Result<(), StoreError> {
-        let empty = self.topics(name).await?.is_empty() && self.partitioned_topics(name).await?.is_empty();
-        if !empty {
+        if !self.topics(name).await?.is_empty() {
             return Err(StoreError::NotEmpty(namespace_called(name)));
         }
         self.records.delete(&layout::namespace(name), &namespace_called(name)).await
     }
 
-    /// Full names of the topics of a namespace that are stored, each partition by itself, sorted. Without such a
-    /// namespace: none.
+    /// Full names of a namespace's topics, sorted: what is stored, and every partition of its partitioned topics, used
+    /// or not. Without such a namespace: none.
     pub async fn topics(&self, namespace: &NamespaceName) -> Result<Vec<TopicName>, StoreError> {
-        let parent = layout::managed_ledgers(namespace);
-        Ok(parse_topics(namespace, &self.records.names(&parent).await?))
+        let mut topics =
+            parse_topics(namespace, &self.records.names(&layout::managed_ledgers(namespace)).await?);
+        for topic in self.partitioned_topics(namespace).await? {
+            // Deleted since it was listed: then it has no partitions.
+            let partitions = self.partitions(&topic).await?.map_or(0, |record| record.partitions);
+            topics.extend((0..partitions).map(|partition| topic.with_partition(partition)));
+        }
+        topics.sort();
+        topics.dedup();
+        Ok(topics)
     }
 
     /// Is the topic stored? Partitions exist once they were used.

@@ -1,32 +1,12 @@
-use std::sync::Arc;
+//! The records of clusters, tenants, namespaces, partitioned topics and schemas.
 
 use magnetar_common::clock::ManualClock;
-use magnetar_common::metadata::{Expect, MemoryStore, SharedMetadata};
-use magnetar_common::topic_name::{NamespaceName, TopicName};
+use magnetar_common::metadata::Expect;
 use magnetar_proto::pulsar::api;
 
 use super::*;
 
 const PARTITIONS_MAX: u32 = 100;
-
-fn topic(name: &str) -> TopicName {
-    name.parse().expect("a topic name")
-}
-
-fn namespace(name: &str) -> NamespaceName {
-    name.parse().expect("a namespace")
-}
-
-async fn new_cluster() -> (SharedMetadata, NamespaceStore) {
-    let metadata: SharedMetadata = Arc::new(MemoryStore::new());
-    bootstrap(&metadata, "standalone", &ClusterData::default(), 4).await.expect("the first start");
-    (Arc::clone(&metadata), NamespaceStore::new(metadata))
-}
-
-async fn write_topic(metadata: &SharedMetadata, name: &str) {
-    let key = magnetar_common::layout::managed_ledger(&topic(name).managed_ledger_name());
-    metadata.put(&key, bytes::Bytes::new(), Expect::Any).await.expect("a put");
-}
 
 #[tokio::test]
 async fn the_first_start_writes_what_clients_need_and_later_ones_nothing() {
@@ -95,6 +75,11 @@ async fn topics_are_listed_by_their_full_names() {
         topics,
         [topic("persistent://public/default/a/with slash"), topic("b"), topic("p-partition-0")]
     );
+
+    let record = PartitionedTopicMetadata { partitions: 2, ..Default::default() };
+    store.create_partitioned(&topic("p"), &record, PARTITIONS_MAX).await.expect("a new topic");
+    let topics = store.topics(&namespace("public/default")).await.expect("topics");
+    assert_eq!(topics[2..], [topic("p-partition-0"), topic("p-partition-1")]);
     assert!(store.topics(&namespace("no/where")).await.expect("topics").is_empty());
 }
 
