@@ -8,6 +8,8 @@ mod connections;
 mod http;
 mod loader;
 mod start;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

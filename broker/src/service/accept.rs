@@ -33,7 +33,7 @@ pub(super) async fn accept_connections(
                 continue;
             }
         };
-        if service.connections.count() >= service.config.max_connections {
+        if gate.inside() >= service.config.max_connections {
             tracing::warn!(
                 peer = stream.peer,
                 limit = service.config.max_connections,
