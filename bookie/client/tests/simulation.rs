@@ -156,7 +156,7 @@ impl World {
                     bookie: self.ensemble[slot],
                     entry,
                 },
-                Action::ChangeEnsemble { first_entry, failed } => {
+                Action::ChangeEnsemble { first_entry, failed, .. } => {
                     Message::ChangeEnsemble { first_entry, failed }
                 }
             });
