@@ -3,8 +3,10 @@
 //! `deploy` starts it as a role, tests start it in-process. It must never know of a bookie's inside (they meet on the
 //! wire, through the ledger client) nor which metadata store is below it.
 
+pub mod admin;
 pub mod config;
 pub mod dispatch;
+pub mod metrics;
 pub mod namespace;
 pub mod protocol;
 pub mod service;

@@ -4,7 +4,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::Router;
 use magnetar_common::net::BindError;
 use magnetar_common::shutdown::Signal;
 use tokio::net::TcpListener;
@@ -20,15 +19,10 @@ pub(super) async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr
     listen.await.map_err(|source| BindError { address, source })
 }
 
-/// Everything that is served over HTTP.
-fn router(_service: Arc<BrokerService>) -> Router {
-    Router::new()
-}
-
 /// Serves until `stop` is given and the requests under way are answered.
 pub(super) async fn serve(service: Arc<BrokerService>, listener: TcpListener, stop: Signal) {
-    let served =
-        axum::serve(listener, router(service)).with_graceful_shutdown(async move { stop.given().await });
+    let served = axum::serve(listener, crate::admin::router(service))
+        .with_graceful_shutdown(async move { stop.given().await });
     if let Err(error) = served.await {
         tracing::error!(%error, "the HTTP port is not served any more");
     }
