@@ -7,6 +7,7 @@ pub mod admin;
 pub mod config;
 pub mod dispatch;
 pub mod metrics;
+pub mod managed_ledger;
 pub mod namespace;
 pub mod protocol;
 pub mod service;

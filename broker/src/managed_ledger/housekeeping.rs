@@ -1,0 +1,224 @@
+//! What happens to a managed ledger besides appends and reads: trim, properties, termination, closing, deletion.
+
+use super::error::MlError;
+use super::ledger_list::LedgerState;
+use super::mark::MarkDelete;
+use super::shell::ManagedLedger;
+use super::tail::Tail;
+use super::{config::Retention, trim};
+use futures_util::future::FutureExt;
+use magnetar_ledger::LedgerError;
+use magnetar_proto::ids::{LedgerId, Position};
+
+/// A picture of a managed ledger, for statistics.
+#[derive(Clone, Debug)]
+pub struct MlStats {
+    /// Its name.
+    pub name: String,
+    /// Upstream's name of the state, e.g. `LedgerOpened`.
+    pub state: &'static str,
+    /// Entries confirmed and not trimmed.
+    pub entries: u64,
+    /// Bytes not trimmed.
+    pub size_bytes: u64,
+    /// Entries that wait for a rollover, and their bytes.
+    pub queued: (usize, usize),
+    /// The newest durable entry.
+    pub last_confirmed: Option<Position>,
+    /// Where the topic ends, if it is terminated.
+    pub terminated: Option<MarkDelete>,
+    /// Each ledger: its id, entries (0 while open), bytes and time of closing in ms.
+    pub ledgers: Vec<(LedgerId, u64, u64, u64)>,
+}
+
+impl ManagedLedger {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Bytes of all entries that are kept, those not yet confirmed included.
+    pub fn size_bytes(&self) -> u64 {
+        self.ledgers().iter().map(|(_, info)| info.closed_size()).sum::<u64>() + self.tail.open_bytes()
+    }
+
+    /// Changes how long consumed entries are kept, from the next trim on.
+    pub fn set_retention(&mut self, retention: Retention) {
+        self.config.retention = retention;
+    }
+
+    /// Lets go of the ledgers that nobody needs, and rolls the current one over if it is old. `slowest` is the lowest
+    /// **durable** mark-delete of all durable cursors, `None` when there are none. Gives how many ledgers leave; they are
+    /// deleted by [`Self::next`] once the list without them is durable, so a crash may leave an orphan but never a
+    /// listed ledger without data.
+    pub fn trim(&mut self, slowest: Option<MarkDelete>) -> usize {
+        self.roll_over_if_due();
+        if self.leaving.is_some() || self.deleting.is_some() || self.failed.is_some() {
+            return 0;
+        }
+        let now_ms = self.env.clock.unix_ms();
+        let gone = trim::trimmable(self.ledgers(), slowest, self.config.retention, now_ms);
+        let count = gone.len();
+        if count > 0 {
+            let generation = self.info.change(|record| gone.iter().for_each(|id| record.list.remove(*id)));
+            self.leaving = Some((gone, generation));
+            self.update_view();
+        }
+        count
+    }
+
+    /// A property of the topic.
+    pub fn property(&self, key: &str) -> Option<&str> {
+        self.info.record().properties.get(key).map(String::as_str)
+    }
+
+    /// Sets a property; durable when this returns. If it is dropped early, the change is still made.
+    pub async fn set_property(&mut self, key: &str, value: &str) -> Result<(), MlError> {
+        let change = (key.to_owned(), value.to_owned());
+        let generation = self.info.change(|record| record.properties.extend([change]));
+        self.wait_durable(generation).await
+    }
+
+    /// Where the topic ends, if it is terminated.
+    pub fn terminated(&self) -> Option<MarkDelete> {
+        self.info.record().terminated
+    }
+
+    /// Ends the topic for good after what has been appended, and gives its end; durable when this returns. Idempotent.
+    /// Events that happen meanwhile are reported by [`Self::next`] afterwards. If it is dropped early, appends stay
+    /// refused until it is called again.
+    pub async fn terminate(&mut self) -> Result<MarkDelete, MlError> {
+        if let Some(end) = self.terminated() {
+            return Ok(end);
+        }
+        self.stop().await?;
+        let end = self.latest();
+        let generation = self.info.change(|record| record.terminated = Some(end));
+        self.wait_durable(generation).await?;
+        Ok(end)
+    }
+
+    /// Waits for all appends, closes the ledger and writes its end down, so that the next owner has nothing to recover.
+    ///
+    /// # Errors
+    /// When something failed before or meanwhile: the next owner recovers. Nothing confirmed is lost.
+    pub async fn close(mut self) -> Result<(), MlError> {
+        self.stop().await?;
+        self.settle().await?;
+        while self.deleting.is_some() {
+            let step = self.step().await;
+            self.on_step(step);
+        }
+        Ok(())
+    }
+
+    /// Deletes the topic's record and then its ledgers, confirmed or not. The cursors must be gone.
+    ///
+    /// # Errors
+    /// [`MlError::Fenced`] when somebody else has taken the topic over: nothing is deleted then.
+    pub async fn delete(mut self) -> Result<(), MlError> {
+        self.stopping = true;
+        while self.creating.is_some() {
+            let step = self.step().await;
+            self.on_step(step);
+        }
+        self.settle().await?;
+        while let Some(deleting) = self.deleting.take() {
+            deleting.await;
+        }
+        let ledgers: Vec<LedgerId> = self.ledgers().iter().map(|(id, _)| id).collect();
+        self.tail = Tail::Idle;
+        self.info.delete().await?;
+        delete_ledgers(self.env.ledgers.clone(), self.name.clone(), ledgers).await;
+        Ok(())
+    }
+
+    /// A picture for statistics.
+    pub fn stats(&self) -> MlStats {
+        let ledgers = self.ledgers().iter().map(|(id, info)| match info.state {
+            LedgerState::Closed { entries, size, closed_at_ms } => (id, entries, size, closed_at_ms),
+            LedgerState::Open | LedgerState::Sealed { .. } => (id, 0, 0, 0),
+        });
+        MlStats {
+            name: self.name.clone(),
+            state: if self.terminated().is_some() { "Terminated" } else { self.tail.state_name() },
+            entries: self.ledgers().count_after(self.ledgers().earliest()),
+            size_bytes: self.size_bytes(),
+            queued: self.tail.queued(),
+            last_confirmed: self.last_confirmed(),
+            terminated: self.terminated(),
+            ledgers: ledgers.collect(),
+        }
+    }
+
+    /// Lets a rollover that is under way finish, then closes the ledger in use.
+    async fn stop(&mut self) -> Result<(), MlError> {
+        self.stopping = true;
+        loop {
+            if let Some(error) = &self.failed {
+                return Err(error.clone());
+            }
+            if self.creating.is_none() && self.prepared.is_none() {
+                match self.tail {
+                    Tail::Idle => return Ok(()),
+                    Tail::Writing { .. } => self.seal_for_good(),
+                    _ => {}
+                }
+            }
+            let step = self.step().await;
+            self.on_step(step);
+        }
+    }
+
+    fn seal_for_good(&mut self) {
+        if let Some((id, entries)) = self.tail.seal(None) {
+            self.info.record_mut().list.set_state(id, LedgerState::Sealed { entries });
+        }
+    }
+
+    async fn settle(&mut self) -> Result<(), MlError> {
+        while !self.info.is_settled() {
+            if let Some(error) = &self.failed {
+                return Err(error.clone());
+            }
+            let step = self.step().await;
+            self.on_step(step);
+        }
+        Ok(())
+    }
+
+    async fn wait_durable(&mut self, generation: u64) -> Result<(), MlError> {
+        while !self.info.is_durable(generation) {
+            if let Some(error) = &self.failed {
+                return Err(error.clone());
+            }
+            let step = self.step().await;
+            self.on_step(step);
+        }
+        Ok(())
+    }
+
+    pub(super) fn start_deleting(&mut self, ledgers: Vec<LedgerId>) {
+        let deleting = delete_ledgers(self.env.ledgers.clone(), self.name.clone(), ledgers);
+        self.deleting = Some(match self.deleting.take() {
+            Some(earlier) => async move {
+                earlier.await;
+                deleting.await;
+            }
+            .boxed(),
+            None => deleting.boxed(),
+        });
+    }
+}
+
+/// They are out of the list already: one that cannot be deleted now is an orphan, which costs space but harms nobody.
+async fn delete_ledgers(client: magnetar_ledger::Client, managed_ledger: String, ledgers: Vec<LedgerId>) {
+    for id in ledgers {
+        match client.delete(id).await {
+            Ok(()) | Err(LedgerError::NoSuchLedger(_)) => {}
+            Err(error) => {
+                tracing::warn!(managed_ledger, ledger = %id, %error, "delete a ledger: it stays as an orphan")
+            }
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Keeps a managed ledger's record durable: one conditional write in flight, the newest state next.
+
+use super::error::MlError;
+use super::info::Record;
+use bytes::Bytes;
+use futures_util::future::{BoxFuture, FutureExt};
+use magnetar_common::clock::SharedClock;
+use magnetar_common::metadata::{Expect, MetadataError, SharedMetadata, Version};
+use std::time::Duration;
+
+/// How often a write is tried while the store cannot be reached, before the topic gives up and is opened anew.
+const ATTEMPTS: u32 = 5;
+/// Between two attempts: with [`ATTEMPTS`], outlives a short outage such as a change of the store's leader.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
+
+/// The record and its write-behind. `durable <= generation`; both only grow.
+pub(super) struct InfoStore {
+    metadata: SharedMetadata,
+    clock: SharedClock,
+    name: String,
+    key: String,
+    record: Record,
+    /// Of the value in the store: what the next write is conditional on. Another owner changes it.
+    version: Version,
+    /// Changes made.
+    generation: u64,
+    /// Changes that are in the store.
+    durable: u64,
+    write: Option<Write>,
+}
+
+struct Write {
+    generation: u64,
+    future: BoxFuture<'static, Result<Version, MlError>>,
+}
+
+impl InfoStore {
+    pub(super) fn new(
+        metadata: SharedMetadata,
+        clock: SharedClock,
+        name: &str,
+        record: Record,
+        version: Version,
+    ) -> Self {
+        let key = magnetar_common::layout::managed_ledger(name);
+        Self {
+            metadata,
+            clock,
+            name: name.to_owned(),
+            key,
+            record,
+            version,
+            generation: 0,
+            durable: 0,
+            write: None,
+        }
+    }
+
+    pub(super) fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// For what is kept in memory only: the confirmed position and sealed ends.
+    pub(super) fn record_mut(&mut self) -> &mut Record {
+        &mut self.record
+    }
+
+    /// Changes the record and has it written; gives the number that [`Self::next`] reports once it is durable.
+    pub(super) fn change(&mut self, change: impl FnOnce(&mut Record)) -> u64 {
+        change(&mut self.record);
+        self.generation += 1;
+        self.generation
+    }
+
+    /// Waits until more changes are durable and gives the newest that is. Pending while there is nothing to write.
+    /// Cancel-safe. An error is final: the record may belong to somebody else now.
+    pub(super) async fn next(&mut self) -> Result<u64, MlError> {
+        if self.write.is_none() && self.durable < self.generation {
+            let future = put_checked(
+                self.metadata.clone(),
+                self.clock.clone(),
+                self.name.clone(),
+                self.key.clone(),
+                self.record.encode(),
+                self.version,
+            );
+            self.write = Some(Write { generation: self.generation, future: future.boxed() });
+        }
+        let Some(write) = &mut self.write else { return std::future::pending().await };
+        let result = (&mut write.future).await;
+        let generation = write.generation;
+        self.write = None;
+        self.version = result?;
+        self.durable = generation;
+        Ok(generation)
+    }
+
+    /// Whether all changes are durable.
+    pub(super) fn is_settled(&self) -> bool {
+        self.durable == self.generation
+    }
+
+    /// Whether this change is durable.
+    pub(super) fn is_durable(&self, generation: u64) -> bool {
+        generation <= self.durable
+    }
+
+    /// Removes the record if nobody else has changed it. All changes must be settled.
+    pub(super) async fn delete(&mut self) -> Result<(), MlError> {
+        match self.metadata.delete(&self.key, Expect::Version(self.version)).await {
+            Ok(()) | Err(MetadataError::NotFound { .. }) => Ok(()),
+            Err(MetadataError::Conflict { .. }) => Err(MlError::Fenced(self.name.clone())),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Puts the value if the key still has `version`. When the outcome of a try is unknown, the store is asked: the put may
+/// have happened.
+async fn put_checked(
+    metadata: SharedMetadata,
+    clock: SharedClock,
+    name: String,
+    key: String,
+    value: Bytes,
+    version: Version,
+) -> Result<Version, MlError> {
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        match metadata.put(&key, value.clone(), Expect::Version(version)).await {
+            Ok(version) => return Ok(version),
+            Err(MetadataError::Conflict { .. } | MetadataError::NotFound { .. }) if attempt == 1 => {
+                return Err(MlError::Fenced(name));
+            }
+            Err(MetadataError::Conflict { .. }) => {
+                return match metadata.get(&key).await? {
+                    Some(found) if found.bytes == value && found.version == Version(version.0 + 1) => {
+                        Ok(found.version)
+                    }
+                    _ => Err(MlError::Fenced(name)),
+                };
+            }
+            Err(MetadataError::Unavailable(reason)) if attempt < ATTEMPTS => {
+                tracing::warn!(managed_ledger = name, reason, "write the list of ledgers: trying again");
+                clock.sleep(RETRY_DELAY).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
