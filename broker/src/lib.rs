@@ -6,8 +6,8 @@
 pub mod admin;
 pub mod config;
 pub mod dispatch;
-pub mod metrics;
 pub mod managed_ledger;
+pub mod metrics;
 pub mod namespace;
 pub mod protocol;
 pub mod service;

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use super::loader::Loader;
 use super::{BrokerService, Connections, accept, http};
 use crate::config::BrokerConfig;
+use crate::managed_ledger::{MlConfig, MlEnv};
 use crate::namespace::{
     AutoCreate, ClusterData, LoadTopic, NamespaceStore, Owner, SchemaRegistry, SingleBroker, StoreError,
     TopicRegistry, bootstrap,
@@ -157,7 +158,7 @@ async fn write_first_records(
 async fn loader(
     config: &BrokerConfig,
     metadata: &SharedMetadata,
-    _ledgers: Client,
+    ledgers: Client,
     environment: &Environment,
     advertised: &Owner,
 ) -> Result<Arc<dyn LoadTopic>, StartError> {
@@ -166,12 +167,29 @@ async fn loader(
         .await
         .map_err(|error| bootstrap_error(config, error.into()))?;
     Ok(Arc::new(Loader(TopicEnv {
-        metadata: Arc::clone(metadata),
+        managed_ledgers: MlEnv {
+            ledgers,
+            metadata: Arc::clone(metadata),
+            clock: Arc::clone(&environment.clock),
+        },
+        config: managed_ledger_config(config),
         environment: environment.clone(),
         limits: TopicLimits::default(),
         names: Arc::new(ProducerNames::new(format!("{}-{start}", config.cluster))),
         broker: advertised.broker_url.as_str().into(),
     })))
+}
+
+fn managed_ledger_config(config: &BrokerConfig) -> MlConfig {
+    MlConfig {
+        ensemble: config.ensemble,
+        write_quorum: config.write_quorum,
+        ack_quorum: config.ack_quorum,
+        max_entries_per_ledger: config.ledger_entries_max,
+        max_bytes_per_ledger: config.ledger_bytes_max,
+        max_ledger_age: config.ledger_age_max,
+        ..MlConfig::default()
+    }
 }
 
 fn bootstrap_error(config: &BrokerConfig, source: StoreError) -> StartError {

@@ -1,20 +1,38 @@
-//! The topic's task.
+//! The topic's task: what it owns, and the loop that everything happens in.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+use hashbrown::HashMap;
 use magnetar_common::Environment;
-use magnetar_common::metadata::SharedMetadata;
+use magnetar_common::clock::SharedClock;
 use magnetar_common::topic_name::TopicName;
+use magnetar_proto::ids::Position;
+use tokio::sync::mpsc;
 
+use super::durability::Stored;
 use super::error::TopicError;
 use super::handle::Handle;
+use super::mailbox::{Message, SharedState};
 use super::names::ProducerNames;
-use crate::dispatch::Limits;
+use super::producers::Producers;
+use super::publish::InFlightQueue;
+use super::rate::Rate;
+use super::reads::{ReadDone, Source};
+use super::request::{ConsumerKey, Name, Publish};
+use super::subscription::{Context, Subscription};
+use super::tail_cache::TailCache;
+use crate::dispatch::{ConsumerId, Limits};
+use crate::managed_ledger::{ManagedLedger, MlConfig, MlEnv, MlEvent};
 
 /// What topics of a broker share. Cheap to clone.
 #[derive(Clone)]
 pub struct TopicEnv {
-    pub metadata: SharedMetadata,
+    pub managed_ledgers: MlEnv,
+    pub config: MlConfig,
     pub environment: Environment,
     pub limits: TopicLimits,
     pub names: Arc<ProducerNames>,
@@ -42,7 +60,337 @@ impl Default for TopicLimits {
     }
 }
 
+/// Messages handled before receipts, dispatch and timers get their turn again: some hundred microseconds.
+const BATCH: usize = 256;
+
+/// State of a topic. Only its task touches it.
+pub(crate) struct Topic {
+    pub name: Name,
+    pub partition: Option<i32>,
+    pub env: TopicEnv,
+    pub ml: ManagedLedger,
+    pub cache: TailCache,
+    pub producers: Producers,
+    pub in_flight: InFlightQueue,
+    /// Publishes that came while the ledger could queue no more; bounded by the publish budget.
+    pub deferred: VecDeque<Publish>,
+    pub subscriptions: BTreeMap<Name, Subscription>,
+    pub consumers: HashMap<ConsumerKey, (Name, ConsumerId)>,
+    pub next_consumer: u64,
+    pub next_serial: u32,
+    pub terminated: bool,
+    /// Why the topic must end itself; its producers and consumers come back to a fresh one.
+    pub failed: Option<String>,
+    /// A producer left: one that waits may have its turn.
+    pub producer_left: bool,
+    /// A durable mark-delete moved, or a cursor went: ledgers may have become free.
+    pub trim_due: bool,
+    /// Entries were acknowledged or added: the cache may let go of some.
+    pub release_due: bool,
+    pub incoming: Rate,
+    pub chunks_published: bool,
+    pub entries_added: u64,
+    pub last_publish_ms: u64,
+    pub loaded_ms: u64,
+    reads: mpsc::UnboundedSender<ReadDone>,
+    pub stored: mpsc::UnboundedSender<Stored>,
+}
+
+/// The receiving ends. What fills them is bounded by itself: two reads and one cursor write per subscription, and the
+/// mailbox by connections that wait for `Handle::ready`.
+struct Inputs {
+    mailbox: mpsc::UnboundedReceiver<Message>,
+    reads: mpsc::UnboundedReceiver<ReadDone>,
+    stored: mpsc::UnboundedReceiver<Stored>,
+    shared: SharedState,
+}
+
 /// Opens the topic's managed ledger and cursors (creating the ledger if there is none), and starts its task.
-pub async fn open(_env: TopicEnv, _name: TopicName) -> Result<Handle, TopicError> {
-    Err(TopicError::NotReady("topics cannot be opened yet".into()))
+///
+/// An earlier owner of the ledger, wherever it is, gets nothing acknowledged any more.
+pub async fn open(env: TopicEnv, name: TopicName) -> Result<Handle, TopicError> {
+    let ml_name = name.managed_ledger_name();
+    let ml = ManagedLedger::open(env.managed_ledgers.clone(), &ml_name, env.config.clone()).await;
+    let ml = ml.map_err(|error| TopicError::NotReady(format!("open the managed ledger: {error}")))?;
+    let clock = env.environment.clock.clone();
+    let (mailbox, mailbox_in) = mpsc::unbounded_channel();
+    let (reads, reads_in) = mpsc::unbounded_channel();
+    let (stored, stored_in) = mpsc::unbounded_channel();
+    let shared = SharedState::default();
+    let mut topic = Topic {
+        name: Arc::from(name.as_str()),
+        partition: name.partition().and_then(|n| i32::try_from(n).ok()),
+        cache: TailCache::new(env.limits.tail_cache_bytes),
+        env,
+        terminated: ml.terminated().is_some(),
+        ml,
+        producers: Producers::default(),
+        in_flight: InFlightQueue::default(),
+        deferred: VecDeque::new(),
+        subscriptions: BTreeMap::new(),
+        consumers: HashMap::new(),
+        next_consumer: 0,
+        next_serial: 0,
+        failed: None,
+        producer_left: false,
+        trim_due: false,
+        release_due: false,
+        incoming: Rate::new(clock.now()),
+        chunks_published: false,
+        entries_added: 0,
+        last_publish_ms: 0,
+        loaded_ms: clock.unix_ms(),
+        reads,
+        stored,
+    };
+    topic.load_epoch();
+    topic.recover_subscriptions().await?;
+    let handle = Handle::new(topic.name.clone(), mailbox, shared.clone());
+    let inputs = Inputs { mailbox: mailbox_in, reads: reads_in, stored: stored_in, shared };
+    tokio::spawn(run(topic, inputs));
+    Ok(handle)
+}
+
+/// The task's end is the mailbox's: requests still in it are answered `NotReady` by being dropped.
+async fn run(mut topic: Topic, mut inputs: Inputs) {
+    let clock = topic.env.environment.clock.clone();
+    let mut timer = Timer { clock, armed: None };
+    let mut batch = Vec::with_capacity(BATCH);
+    let closing = loop {
+        timer.set(topic.deadline());
+        tokio::select! {
+            event = topic.ml.next() => topic.on_ledger(event),
+            Some(done) = inputs.reads.recv() => topic.on_read(done),
+            Some(done) = inputs.stored.recv() => topic.on_stored(done).await,
+            taken = inputs.mailbox.recv_many(&mut batch, BATCH) => {
+                inputs.shared.took(taken);
+                if taken == 0 {
+                    break None;
+                }
+            }
+            () = timer.expired() => topic.on_timer(),
+        }
+        let mut close = None;
+        for message in batch.drain(..) {
+            match message {
+                Message::Close(reason, reply) => {
+                    close = topic.may_close(reason, reply);
+                    if close.is_some() {
+                        break;
+                    }
+                }
+                message => topic.handle(message).await,
+            }
+        }
+        topic.settle_all().await;
+        if close.is_some() {
+            break close;
+        }
+        if let Some(reason) = &topic.failed {
+            tracing::warn!(topic = %topic.name, reason, "topic ends itself; it is loaded anew on demand");
+            break None;
+        }
+    };
+    inputs.shared.closed.store(true, Ordering::Release);
+    topic.close(closing).await;
+}
+
+impl Topic {
+    async fn handle(&mut self, message: Message) {
+        let clock = &self.env.environment.clock;
+        match message {
+            Message::Publish(publish) => self.publish(publish),
+            Message::Flow(key, permits) => {
+                let now_ms = clock.unix_ms();
+                self.with_consumer(key, |s, id, _| s.flow(id, permits, now_ms));
+            }
+            Message::Ack(key, ack) => self.on_ack(key, ack),
+            Message::Redeliver(key, ids, epoch) => {
+                self.with_consumer(key, |s, id, cx| s.redeliver(id, &ids, epoch, cx));
+            }
+            Message::ConnectionClosed(connection) => self.on_connection_closed(connection),
+            Message::Writable(connection) => {
+                let keys = self.consumers.keys().filter(|key| key.connection == connection);
+                for key in keys.copied().collect::<Vec<_>>() {
+                    self.with_consumer(key, |s, id, _| {
+                        s.dispatcher.set_writable(id, true);
+                        s.due = true;
+                    });
+                }
+            }
+            // Whoever asked may be gone: then nobody wants the answer.
+            Message::AddProducer(request, reply) => drop(reply.send(self.add_producer(*request).await)),
+            Message::CloseProducer(key, reply) => self.close_producer(key, reply),
+            Message::Subscribe(request, reply) => drop(reply.send(self.subscribe(*request).await)),
+            Message::CloseConsumer(key, reply) => {
+                self.remove_consumer(key);
+                drop(reply.send(Ok(())));
+            }
+            Message::Unsubscribe(key, force, reply) => drop(reply.send(self.unsubscribe(key, force).await)),
+            Message::Seek(key, target, reply) => drop(reply.send(self.seek(key, target).await)),
+            Message::LastMessageId(key, reply) => {
+                let name = self.consumers.get(&key).map(|(name, _)| name.clone()).unwrap_or_default();
+                drop(reply.send(self.last_message_id(&name).await));
+            }
+            Message::ConsumerStats(key, reply) => drop(reply.send(self.consumer_stats(key))),
+            Message::Admin(request) => self.admin(request).await,
+            Message::Close(_, reply) => drop(reply.send(Err(TopicError::closed()))),
+        }
+    }
+
+    fn on_ledger(&mut self, event: MlEvent) {
+        match event {
+            MlEvent::Confirmed { up_to } => self.on_confirmed(up_to),
+            MlEvent::Writable => {}
+            MlEvent::RolledOver { .. } => self.trim_due = true,
+            MlEvent::NotWritable(error) => {
+                tracing::warn!(topic = %self.name, %error, "open a ledger to write to");
+            }
+            MlEvent::Failed(error) => self.fail(&error.to_string()),
+        }
+        self.retry_deferred();
+    }
+
+    /// Ends the topic after the current event.
+    pub(crate) fn fail(&mut self, reason: &str) {
+        self.failed.get_or_insert_with(|| reason.to_owned());
+    }
+
+    fn on_read(&mut self, done: ReadDone) {
+        let now = self.env.environment.clock.now();
+        let name = done.subscription.clone();
+        self.with_subscription(&name, |subscription, cx| {
+            for gone in subscription.reads.on_done(done, now) {
+                subscription.ack_entry(gone, cx);
+            }
+            subscription.due = true;
+        });
+    }
+
+    fn on_timer(&mut self) {
+        let now = self.env.environment.clock.now();
+        let now_ms = self.env.environment.clock.unix_ms();
+        let names: Vec<Name> = self.subscriptions.keys().cloned().collect();
+        for name in names {
+            self.with_subscription(&name, |subscription, cx| {
+                if subscription.deadline(now, now_ms).is_some_and(|at| at <= now) {
+                    subscription.on_timer(cx);
+                }
+            });
+        }
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        let clock = &self.env.environment.clock;
+        let (now, now_ms) = (clock.now(), clock.unix_ms());
+        self.subscriptions.values().filter_map(|s| s.deadline(now, now_ms)).min()
+    }
+
+    /// After each batch of events: consumers get what is there for them, cursors are written, ledgers let go.
+    async fn settle_all(&mut self) {
+        if self.producer_left {
+            self.producer_left = false;
+            self.admit_waiting().await;
+        }
+        self.dispatch_due();
+        self.persist_due();
+        if std::mem::take(&mut self.release_due) {
+            self.release_cache();
+        }
+        if std::mem::take(&mut self.trim_due) {
+            self.trim();
+        }
+    }
+
+    fn dispatch_due(&mut self) {
+        if !self.subscriptions.values().any(|s| s.due) {
+            return;
+        }
+        let (cx, subscriptions) = self.parts();
+        for subscription in subscriptions.values_mut().filter(|s| s.due) {
+            subscription.dispatch(&cx);
+        }
+    }
+
+    /// Entries which everybody has acknowledged need not be in memory.
+    fn release_cache(&mut self) {
+        let acknowledged = self.subscriptions.values().map(|s| s.cursor.mark_delete()).min();
+        let position = match acknowledged {
+            Some(mark) => mark.entry.map(|entry_id| Position { ledger_id: mark.ledger_id, entry_id }),
+            None => self.ml.last_confirmed(),
+        };
+        if let Some(position) = position {
+            self.cache.release(position);
+        }
+    }
+
+    fn trim(&mut self) {
+        let durable = self.subscriptions.values().filter_map(|s| s.durability.as_ref());
+        let slowest = durable.map(|d| d.durable_mark_delete()).min();
+        self.ml.trim(slowest);
+    }
+
+    /// What subscriptions borrow, and the subscriptions.
+    pub(crate) fn parts(&mut self) -> (Context<'_>, &mut BTreeMap<Name, Subscription>) {
+        let clock = &self.env.environment.clock;
+        let source = self.ml.last_confirmed().map(|up_to| Source {
+            reader: self.ml.reader(),
+            done: self.reads.clone(),
+            up_to,
+            bytes_max: self.env.limits.read_ahead_bytes,
+        });
+        let cx = Context {
+            ledgers: self.ml.ledgers(),
+            cache: &self.cache,
+            source,
+            partition: self.partition,
+            now: clock.now(),
+            now_ms: clock.unix_ms(),
+            terminated: self.terminated,
+        };
+        (cx, &mut self.subscriptions)
+    }
+
+    pub(crate) fn with_subscription(&mut self, name: &str, f: impl FnOnce(&mut Subscription, &Context<'_>)) {
+        let (cx, subscriptions) = self.parts();
+        if let Some(subscription) = subscriptions.get_mut(name) {
+            f(subscription, &cx);
+        }
+    }
+
+    fn with_consumer(
+        &mut self,
+        key: ConsumerKey,
+        f: impl FnOnce(&mut Subscription, ConsumerId, &Context<'_>),
+    ) {
+        let Some((name, id)) = self.consumers.get(&key).cloned() else { return };
+        self.with_subscription(&name, |subscription, cx| f(subscription, id, cx));
+    }
+}
+
+/// One timer for everything in the topic; none runs while nothing is pending.
+struct Timer {
+    clock: SharedClock,
+    armed: Option<(Duration, BoxFuture<'static, ()>)>,
+}
+
+impl Timer {
+    fn set(&mut self, deadline: Option<Duration>) {
+        match (deadline, &self.armed) {
+            (None, _) => self.armed = None,
+            (Some(at), Some((armed, _))) if *armed == at => {}
+            (Some(at), _) => {
+                let wait = at.saturating_sub(self.clock.now());
+                self.armed = Some((at, self.clock.sleep(wait)));
+            }
+        }
+    }
+
+    async fn expired(&mut self) {
+        match &mut self.armed {
+            Some((_, sleep)) => sleep.await,
+            None => std::future::pending().await,
+        }
+        self.armed = None;
+    }
 }

@@ -2,15 +2,37 @@
 //!
 //! Connections, the topic registry and the admin API call it through [`Handle`]. It must never know of frames,
 //! sockets, HTTP or namespaces: what it sends leaves through an `Outbound`, what it may do arrives as values.
-#![allow(dead_code, reason = "the task behind the handle lands next")]
 
+mod ack;
 mod actor;
+mod admin;
+mod closing;
+mod consumer;
+mod delayed;
+mod dispatching;
+mod durability;
 mod error;
+mod finder;
 mod handle;
+#[allow(clippy::all, unreachable_pub, dead_code)]
+mod interim;
+mod joining;
 mod mailbox;
 mod names;
+mod producers;
+mod publish;
+mod rate;
+mod reads;
 mod request;
+mod seek;
+mod snapshot;
 mod stats;
+mod subscribing;
+mod subscription;
+mod tail_cache;
+#[cfg(test)]
+mod tests;
+mod timestamp;
 
 pub use actor::{TopicEnv, TopicLimits, open};
 pub use error::{Holder, TopicError};

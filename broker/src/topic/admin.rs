@@ -1,0 +1,188 @@
+//! Requests of the admin API.
+
+use std::sync::Arc;
+
+use magnetar_proto::ids::Position;
+
+use super::actor::Topic;
+use super::error::TopicError;
+use super::mailbox::Admin;
+use super::reads::after;
+use super::request::{LastMessageId, Name, PeekedEntry, SubscriptionType};
+use super::tail_cache::Entry;
+
+impl Topic {
+    /// Answers; whoever asked may have gone away meanwhile, which is fine.
+    pub(crate) async fn admin(&mut self, request: Admin) {
+        match request {
+            Admin::Stats(reply) => drop(reply.send(Ok(self.stats()))),
+            Admin::InternalStats(reply) => drop(reply.send(Ok(self.internal_stats()))),
+            Admin::Subscriptions(reply) => {
+                let names = self.subscriptions.keys().map(|name| name.to_string()).collect();
+                drop(reply.send(Ok(names)));
+            }
+            Admin::LastPosition(reply) => drop(reply.send(Ok(self.ml.ledgers().last_confirmed()))),
+            Admin::CreateSubscription(name, start, properties, reply) => {
+                let name: Name = Arc::from(name);
+                let result = if self.subscriptions.contains_key(&name) {
+                    Err(TopicError::Exists(format!("subscription '{name}'")))
+                } else {
+                    let mark = self.cursor_at(&start).mark_delete();
+                    self.create_durable(&name, mark, properties, SubscriptionType::Exclusive).await
+                };
+                drop(reply.send(result));
+            }
+            Admin::DeleteSubscription(name, force, reply) => {
+                let result = match self.subscriptions.get(name.as_str()) {
+                    None => Err(TopicError::SubscriptionNotFound(name)),
+                    Some(s) if !force && !s.consumers.is_empty() => {
+                        Err(TopicError::InUse(format!("subscription '{name}' has consumers connected")))
+                    }
+                    Some(_) => self.delete_subscription(&name).await,
+                };
+                drop(reply.send(result));
+            }
+            Admin::SkipAll(name, reply) => {
+                let last = self.ml.ledgers().last_confirmed();
+                drop(reply.send(self.skip_to(&name, last).await.map(drop)));
+            }
+            Admin::Skip(name, entries, reply) => {
+                let target = self.nth_unacked(&name, entries.max(1));
+                let result = match target {
+                    Ok(target) => self.skip_to(&name, target).await.map(drop),
+                    Err(error) => Err(error),
+                };
+                drop(reply.send(result));
+            }
+            Admin::ResetCursor(name, target, reply) => {
+                drop(reply.send(self.reset_cursor(&Arc::from(name), target).await));
+            }
+            Admin::Expire(name, seconds, reply) => drop(reply.send(self.expire(&name, seconds).await)),
+            Admin::Peek(name, n, reply) => drop(reply.send(self.peek(&name, n).await)),
+            Admin::Read(position, reply) => {
+                let found = self.finder().read_at_or_after(position).await;
+                let found = found.map(|e| e.filter(|e| e.position == position).map(peeked));
+                drop(reply.send(found));
+            }
+            Admin::FindByTime(unix_ms, reply) => drop(reply.send(self.finder().find_by_time(unix_ms).await)),
+            Admin::Terminate(reply) => drop(reply.send(self.terminate().await)),
+        }
+    }
+
+    /// Position of the n-th (from 1) entry of a subscription's backlog; the last one if there are fewer.
+    fn nth_unacked(&self, name: &str, n: u64) -> Result<Option<Position>, TopicError> {
+        let Some(subscription) = self.subscriptions.get(name) else {
+            return Err(TopicError::SubscriptionNotFound(name.to_owned()));
+        };
+        let list = self.ml.ledgers();
+        let Some(last) = list.last_confirmed() else { return Ok(None) };
+        let mut left = n;
+        let mut position = list.next_after(subscription.cursor.mark_delete());
+        let mut found = None;
+        while position <= last && left > 0 {
+            if !subscription.cursor.is_acked(position) {
+                left -= 1;
+                found = Some(position);
+            }
+            position = list.next_valid(position);
+        }
+        Ok(found)
+    }
+
+    /// Acknowledges everything up to `target`, durably. Answers how many entries that were.
+    async fn skip_to(&mut self, name: &str, target: Option<Position>) -> Result<u64, TopicError> {
+        let list = self.ml.ledgers();
+        let Some(subscription) = self.subscriptions.get_mut(name) else {
+            return Err(TopicError::SubscriptionNotFound(name.to_owned()));
+        };
+        let Some(target) = target else { return Ok(0) };
+        let before = subscription.backlog(list);
+        subscription.cursor.ack_cumulative(target, None, list);
+        subscription.dispatcher.acked_up_to(target);
+        if subscription.read_position <= target {
+            subscription.read_position = after(target);
+        }
+        subscription.due = true;
+        let skipped = before.saturating_sub(subscription.backlog(list));
+        if let Some(durability) = &mut subscription.durability {
+            durability.persist_now(&subscription.cursor).await?;
+        }
+        self.trim_due = true;
+        Ok(skipped)
+    }
+
+    async fn expire(&mut self, name: &str, seconds: u64) -> Result<(), TopicError> {
+        if !self.subscriptions.contains_key(name) {
+            return Err(TopicError::SubscriptionNotFound(name.to_owned()));
+        }
+        let now_ms = self.env.environment.clock.unix_ms();
+        let young = self.finder().find_by_time(now_ms.saturating_sub(seconds.saturating_mul(1_000))).await?;
+        let list = self.ml.ledgers();
+        let target = match young {
+            Some(first) => list.previous(first),
+            None => list.last_confirmed(),
+        };
+        let expired = self.skip_to(name, target).await?;
+        if let Some(subscription) = self.subscriptions.get_mut(name) {
+            subscription.counters.expired.add(expired, 0);
+            subscription.counters.last_expire_ms = now_ms;
+        }
+        Ok(())
+    }
+
+    async fn peek(&mut self, name: &str, n: u64) -> Result<Option<PeekedEntry>, TopicError> {
+        let Some(position) = self.nth_unacked(name, n.max(1))? else { return Ok(None) };
+        let fewer = n > 1 && self.nth_unacked(name, n - 1)? == Some(position);
+        if fewer {
+            return Ok(None);
+        }
+        Ok(self.finder().read_at_or_after(position).await?.map(peeked))
+    }
+
+    async fn terminate(&mut self) -> Result<Option<Position>, TopicError> {
+        self.finish_appends().await;
+        self.ml.terminate().await.map_err(|error| TopicError::Persistence(error.to_string()))?;
+        self.terminated = true;
+        for producer in self.producers.take_all() {
+            super::publish::disconnect(&producer);
+        }
+        for subscription in self.subscriptions.values_mut() {
+            subscription.due = true;
+        }
+        Ok(self.ml.ledgers().last_confirmed())
+    }
+
+    /// For GET_LAST_MESSAGE_ID. Markers are passed over: a reader that waited for one would wait for ever.
+    pub(crate) async fn last_message_id(&mut self, subscription: &str) -> Result<LastMessageId, TopicError> {
+        let Some(subscription) = self.subscriptions.get(subscription) else {
+            return Err(TopicError::ConsumerNotFound);
+        };
+        let mark = subscription.cursor.mark_delete();
+        let (finder, list) = (self.finder(), self.ml.ledgers());
+        let mut at = list.last_confirmed().filter(|last| list.first_position().is_some_and(|p| p <= *last));
+        let mut batch_index = -1;
+        while let Some(position) = at {
+            let Some(entry) = finder.read_at_or_after(position).await? else {
+                at = None;
+                break;
+            };
+            if entry.summary.marker_type.is_none() {
+                if entry.summary.is_batch {
+                    batch_index = entry.summary.num_messages as i32 - 1;
+                }
+                break;
+            }
+            at = list.previous(position);
+        }
+        Ok(LastMessageId {
+            position: at,
+            batch_index,
+            partition: self.partition.unwrap_or(-1),
+            mark_delete: (mark.ledger_id, mark.entry),
+        })
+    }
+}
+
+fn peeked(entry: Entry) -> PeekedEntry {
+    PeekedEntry { position: entry.position, headers_and_payload: entry.bytes }
+}

@@ -1,0 +1,160 @@
+//! Getting entries from the tail cache, or from bookies, to consumers with permits.
+
+use magnetar_proto::ids::Position;
+
+use super::consumer::Delivery;
+use super::reads::{Ahead, after};
+use super::request::SubscriptionType;
+use super::subscription::{Context, Subscription, tag};
+use super::tail_cache::Entry;
+use crate::dispatch::{ConsumerId, EntryInfo, Offer, Want};
+
+/// What became of an entry.
+#[derive(PartialEq, Eq)]
+enum Outcome {
+    /// It is done with for now: sent, held, delayed or acknowledged.
+    Taken,
+    /// Nobody can take it now.
+    Refused,
+}
+
+impl Subscription {
+    /// Sends what can be sent.
+    pub(crate) fn dispatch(&mut self, cx: &Context<'_>) {
+        self.due = false;
+        if self.consumers.is_empty() {
+            return;
+        }
+        loop {
+            let progress = match self.dispatcher.want() {
+                Want::Nothing => false,
+                Want::Replay(positions) => self.dispatch_replay(&positions, cx),
+                Want::New => self.dispatch_new(cx),
+            };
+            if !progress {
+                break;
+            }
+        }
+        if cx.terminated && self.backlog(cx.ledgers) == 0 {
+            self.consumers.values_mut().for_each(super::consumer::Consumer::send_end_of_topic);
+        }
+    }
+
+    fn dispatch_replay(&mut self, positions: &[Position], cx: &Context<'_>) -> bool {
+        let Some(source) = &cx.source else { return false };
+        let mut progress = false;
+        for (n, &position) in positions.iter().enumerate() {
+            if self.cursor.is_acked(position) {
+                self.dispatcher.acked(position);
+                progress = true;
+                continue;
+            }
+            let found = cx.cache.get(position).or_else(|| self.reads.replayed(position)).cloned();
+            let Some(entry) = found else {
+                // Nothing later may be offered before it: it could be of the same key.
+                let missing = |p: &&Position| cx.cache.get(**p).is_none();
+                self.reads.read_replay(positions[n..].iter().filter(missing).copied().collect(), source);
+                return progress;
+            };
+            if self.give(&entry, cx) == Outcome::Refused {
+                return progress;
+            }
+            self.reads.forget(position);
+            progress = true;
+        }
+        progress
+    }
+
+    /// True when entries were taken and the dispatcher should be asked again.
+    fn dispatch_new(&mut self, cx: &Context<'_>) -> bool {
+        let Some(source) = &cx.source else { return false };
+        let mut progress = false;
+        while self.read_position <= source.up_to {
+            if self.cursor.is_acked(self.read_position) {
+                self.read_position = after(self.read_position);
+                continue;
+            }
+            let entry = match cx.cache.at_or_after(self.read_position) {
+                Some(entry) => entry.clone(),
+                None => match self.reads.ahead(self.read_position, source) {
+                    Ahead::Entry(entry) => entry,
+                    Ahead::Wait => return progress,
+                    Ahead::NothingUpTo(last) => {
+                        self.read_position = after(last);
+                        continue;
+                    }
+                },
+            };
+            if entry.position > source.up_to || self.give(&entry, cx) == Outcome::Refused {
+                return progress;
+            }
+            self.read_position = after(entry.position);
+            progress = true;
+        }
+        progress
+    }
+
+    fn give(&mut self, entry: &Entry, cx: &Context<'_>) -> Outcome {
+        let position = entry.position;
+        if self.cursor.is_acked(position) {
+            return Outcome::Taken;
+        }
+        if entry.summary.marker_type.is_some() {
+            self.ack_entry(position, cx);
+            return Outcome::Taken;
+        }
+        let tag = tag(self.kind, &entry.summary);
+        if self.dispatcher.tracks_entries()
+            && let Some(at) = entry.summary.deliver_at_time
+            && at > cx.now_ms as i64
+        {
+            if self.delayed.is_full() {
+                return Outcome::Refused;
+            }
+            self.delayed.push(at, position, tag);
+            return Outcome::Taken;
+        }
+        let ack_set = self.cursor.ack_set_of(position).unwrap_or_default();
+        let messages = match ack_set.is_empty() {
+            true => entry.summary.num_messages,
+            false => ack_set.iter().map(|word| word.count_ones()).sum(),
+        };
+        let last_chunk = entry.summary.chunk.as_ref().is_some_and(|chunk| chunk.id + 1 >= chunk.total);
+        let info = EntryInfo { position, messages: messages.max(1), tag, last_chunk };
+        match self.dispatcher.offer(&info) {
+            Offer::Refused => Outcome::Refused,
+            Offer::Held => Outcome::Taken,
+            Offer::Send { consumer, redelivery_count } => {
+                self.send(consumer, entry, redelivery_count, ack_set, info.messages, cx);
+                Outcome::Taken
+            }
+        }
+    }
+
+    fn send(
+        &mut self,
+        id: ConsumerId,
+        entry: &Entry,
+        redelivery_count: u32,
+        ack_set: Vec<u64>,
+        messages: u32,
+        cx: &Context<'_>,
+    ) {
+        let Some(consumer) = self.consumers.get_mut(&id) else { return };
+        let with_epoch = matches!(self.kind, SubscriptionType::Exclusive | SubscriptionType::Failover);
+        let partition = cx.partition;
+        consumer.send(
+            entry,
+            Delivery { redelivery_count, ack_set, messages, with_epoch, partition },
+            cx.now_ms,
+        );
+        if !consumer.outbound.is_writable() {
+            self.dispatcher.set_writable(id, false);
+        }
+        self.counters.out.add(u64::from(messages), entry.bytes.len());
+        if redelivery_count > 0 {
+            self.counters.redelivered.add(u64::from(messages), entry.bytes.len());
+        }
+        self.counters.last_consumed_ms = cx.now_ms;
+    }
+}

@@ -1,0 +1,234 @@
+//! When a durable subscription's cursor is written, and who is told.
+//!
+//! One write is under way at a time; what changes meanwhile goes into the next one. An acknowledgement whose client
+//! waits for the answer is written at once, others at most every [`PERSIST_EVERY`].
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use magnetar_proto::pulsar::api;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::actor::Topic;
+use super::error::TopicError;
+use super::interim::{Cursor, CursorError, CursorStore};
+use super::request::{Name, SubscriptionType};
+use crate::managed_ledger::MarkDelete;
+use crate::protocol::outbound::Outbound;
+
+/// Unconfirmed acknowledgements may be lost for this long by a crash: their messages are delivered again.
+const PERSIST_EVERY: Duration = Duration::from_millis(100);
+
+/// Pause after a write that failed.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Told by a write task: this subscription's write has ended.
+pub(crate) struct Stored(pub Name);
+
+/// A client that waits for ACK_RESPONSE.
+pub(crate) struct Waiter {
+    pub outbound: Outbound,
+    pub consumer_id: u64,
+    pub request_id: u64,
+}
+
+impl Waiter {
+    pub(crate) fn answer(&self, error: Option<(api::ServerError, String)>) {
+        let (error, message) = error.unzip();
+        self.outbound.send(
+            api::CommandAckResponse {
+                consumer_id: self.consumer_id,
+                request_id: Some(self.request_id),
+                error: error.map(i32::from),
+                message,
+                ..Default::default()
+            }
+            .into(),
+        );
+    }
+}
+
+type Write = JoinHandle<(CursorStore, Result<(), CursorError>)>;
+
+/// Versions count changes of the cursor: `durable <= writing <= version`.
+pub(crate) struct Durability {
+    /// `None` exactly while `write` is under way.
+    store: Option<CursorStore>,
+    write: Option<Write>,
+    version: u64,
+    writing: u64,
+    durable: u64,
+    writing_mark: MarkDelete,
+    durable_mark: MarkDelete,
+    /// When the next write may begin; `None`: nothing to write.
+    due: Option<Duration>,
+    waiters: VecDeque<(u64, Waiter)>,
+}
+
+impl Durability {
+    /// Over a store that holds the cursor as it is.
+    pub(crate) fn new(store: CursorStore, mark: MarkDelete) -> Self {
+        Durability {
+            store: Some(store),
+            write: None,
+            version: 0,
+            writing: 0,
+            durable: 0,
+            writing_mark: mark,
+            durable_mark: mark,
+            due: None,
+            waiters: VecDeque::new(),
+        }
+    }
+
+    /// What a crash would fall back to: ledgers below it are not needed for this subscription.
+    pub(crate) fn durable_mark_delete(&self) -> MarkDelete {
+        self.durable_mark
+    }
+
+    /// The cursor changed; `waiter` is answered when that is durable.
+    pub(crate) fn changed(&mut self, waiter: Option<Waiter>, now: Duration) {
+        self.version += 1;
+        match waiter {
+            Some(waiter) => {
+                self.waiters.push_back((self.version, waiter));
+                self.due = Some(now);
+            }
+            None => {
+                self.due.get_or_insert(now + PERSIST_EVERY);
+            }
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        self.due.filter(|_| self.write.is_none())
+    }
+
+    /// Begins a write if one is due.
+    pub(crate) fn write_if_due(
+        &mut self,
+        cursor: &Cursor,
+        name: &Name,
+        stored: &mpsc::UnboundedSender<Stored>,
+        now: Duration,
+    ) {
+        if self.due.is_none_or(|due| due > now) {
+            return;
+        }
+        let Some(mut store) = self.store.take() else { return };
+        self.due = None;
+        self.begin(cursor);
+        let (snapshot, name, stored) = (cursor.snapshot(), name.clone(), stored.clone());
+        self.write = Some(tokio::spawn(async move {
+            let result = store.persist(snapshot).await;
+            // The topic may be gone by now.
+            let _ = stored.send(Stored(name));
+            (store, result)
+        }));
+    }
+
+    fn begin(&mut self, cursor: &Cursor) {
+        self.writing = self.version;
+        self.writing_mark = cursor.mark_delete();
+    }
+
+    /// Takes the result of the write under way, waiting for it. Answers whether the cursor became more durable.
+    pub(crate) async fn on_stored(&mut self, now: Duration) -> Result<bool, TopicError> {
+        let Some(write) = self.write.take() else { return Ok(false) };
+        let (store, result) =
+            write.await.map_err(|error| TopicError::Persistence(format!("write the cursor: {error}")))?;
+        self.store = Some(store);
+        match result {
+            Ok(()) => {
+                self.written();
+                Ok(true)
+            }
+            Err(error) if error.is_final() => Err(TopicError::Persistence(error.to_string())),
+            Err(error) => {
+                tracing::warn!(%error, "write the cursor");
+                self.due = Some(now + RETRY_AFTER);
+                Ok(false)
+            }
+        }
+    }
+
+    fn written(&mut self) {
+        (self.durable, self.durable_mark) = (self.writing, self.writing_mark);
+        while self.waiters.front().is_some_and(|(version, _)| *version <= self.durable) {
+            if let Some((_, waiter)) = self.waiters.pop_front() {
+                waiter.answer(None);
+            }
+        }
+    }
+
+    /// Writes the cursor as it is now, after the write under way.
+    pub(crate) async fn persist_now(&mut self, cursor: &Cursor) -> Result<(), TopicError> {
+        self.on_stored(Duration::ZERO).await?;
+        self.version += 1;
+        self.begin(cursor);
+        let Some(store) = &mut self.store else { return Err(TopicError::closed()) };
+        let result = store.persist(cursor.snapshot()).await;
+        result.map_err(|error| TopicError::Persistence(error.to_string()))?;
+        self.due = None;
+        self.written();
+        Ok(())
+    }
+
+    /// Writes the cursor for the last time, where the next owner finds it quickest.
+    pub(crate) async fn close(mut self, cursor: &Cursor) -> Result<(), TopicError> {
+        self.on_stored(Duration::ZERO).await?;
+        self.begin(cursor);
+        let Some(store) = self.store.take() else { return Err(TopicError::closed()) };
+        let result = store.close(cursor.snapshot()).await;
+        result.map_err(|error| TopicError::Persistence(error.to_string()))?;
+        self.version = self.version.max(self.writing);
+        self.written();
+        Ok(())
+    }
+
+    /// Deletes the cursor; durable when this returns.
+    pub(crate) async fn delete(mut self) -> Result<(), TopicError> {
+        // Whether the last write succeeded does not matter any more.
+        let _ = self.on_stored(Duration::ZERO).await;
+        let Some(store) = self.store.take() else { return Err(TopicError::closed()) };
+        store.delete().await.map_err(|error| TopicError::Persistence(error.to_string()))
+    }
+}
+
+impl Topic {
+    pub(crate) async fn on_stored(&mut self, Stored(name): Stored) {
+        let now = self.env.environment.clock.now();
+        let Some(subscription) = self.subscriptions.get_mut(&name) else { return };
+        let Some(durability) = &mut subscription.durability else { return };
+        match durability.on_stored(now).await {
+            Ok(more) => self.trim_due |= more,
+            Err(error) => self.fail(&error.to_string()),
+        }
+    }
+
+    /// Begins the cursor writes that are due.
+    pub(crate) fn persist_due(&mut self) {
+        let now = self.env.environment.clock.now();
+        for (name, subscription) in &mut self.subscriptions {
+            if let Some(durability) = &mut subscription.durability {
+                durability.write_if_due(&subscription.cursor, name, &self.stored, now);
+            }
+        }
+    }
+
+    /// Finds the durable subscriptions that earlier owners left, with the properties they were created with.
+    pub(crate) async fn recover_subscriptions(&mut self) -> Result<(), TopicError> {
+        let (env, config) = (self.env.managed_ledgers.clone(), self.env.config.clone());
+        let unreadable = |error: CursorError| TopicError::NotReady(format!("recover a cursor: {error}"));
+        let ml_name = self.ml.name().to_owned();
+        for name in CursorStore::list(&env, &ml_name).await.map_err(unreadable)? {
+            let recovered = CursorStore::recover(&env, &config, &ml_name, &name, self.ml.ledgers()).await;
+            let (store, cursor, properties) = recovered.map_err(unreadable)?;
+            let durability = Durability::new(store, cursor.mark_delete());
+            let kind = SubscriptionType::Exclusive;
+            self.insert_subscription(&name.as_str().into(), cursor, Some(durability), properties, kind)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,166 @@
+//! Entries on their way to the ledger, and the receipts for them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use magnetar_common::budget::Ticket;
+use magnetar_proto::ids::Position;
+use magnetar_proto::pulsar::api;
+use magnetar_proto::pulsar::message::{Summary, summarize_entry};
+
+use super::actor::Topic;
+use super::consumer::{NO_REQUEST, message_id};
+use super::producers::Producer;
+use super::reads::with_checksum;
+use super::request::{ProducerKey, Publish};
+use super::tail_cache::Entry;
+use crate::managed_ledger::{AppendRefused, Refusal};
+use crate::protocol::outbound::Outbound;
+
+/// An entry appended and not durable yet.
+pub(crate) struct InFlight {
+    position: Position,
+    producer: ProducerKey,
+    outbound: Outbound,
+    sequence_id: u64,
+    highest_sequence_id: Option<u64>,
+    bytes: Bytes,
+    summary: Summary,
+    /// Gives the bytes back to the publish budget when the receipt is out.
+    _ticket: Ticket,
+}
+
+/// In order of position. Bounded by the publish budget.
+pub(crate) type InFlightQueue = VecDeque<InFlight>;
+
+impl Topic {
+    pub(crate) fn publish(&mut self, publish: Publish) {
+        if !self.deferred.is_empty() {
+            return self.deferred.push_back(publish);
+        }
+        self.append(publish);
+    }
+
+    /// Appends what the ledger could not take before, in order.
+    pub(crate) fn retry_deferred(&mut self) {
+        let waiting = std::mem::take(&mut self.deferred);
+        waiting.into_iter().for_each(|publish| self.publish(publish));
+    }
+
+    fn append(&mut self, publish: Publish) {
+        let Some(producer) = self.producers.get_mut(publish.key) else { return };
+        if producer.closing.is_some() {
+            return;
+        }
+        if self.terminated {
+            return refuse(producer, &publish, api::ServerError::TopicTerminatedError, "topic is terminated");
+        }
+        if publish.highest_sequence_id.is_some_and(|highest| highest < publish.sequence_id && highest > 0) {
+            let text = "highest sequence id is below the lowest";
+            return refuse(producer, &publish, api::ServerError::MetadataError, text);
+        }
+        let summary = match summarize_entry(&publish.headers_and_payload) {
+            Ok(summary) => summary,
+            Err(error) => {
+                return refuse(producer, &publish, api::ServerError::MetadataError, &error.to_string());
+            }
+        };
+        let position = match self.ml.append(publish.headers_and_payload.clone()) {
+            Ok(position) => position,
+            Err(AppendRefused { reason: Refusal::QueueFull, .. }) => return self.deferred.push_back(publish),
+            Err(refused) => return self.fail(&refused.to_string()),
+        };
+        let size = publish.headers_and_payload.len();
+        producer.incoming.add(u64::from(summary.num_messages), size);
+        if publish.is_chunk {
+            producer.chunks.add(1, size);
+            self.chunks_published = true;
+        }
+        producer.in_flight += 1;
+        self.in_flight.push_back(InFlight {
+            position,
+            producer: publish.key,
+            outbound: producer.outbound.clone(),
+            sequence_id: publish.sequence_id,
+            highest_sequence_id: publish.highest_sequence_id,
+            bytes: publish.headers_and_payload,
+            summary,
+            _ticket: publish.ticket,
+        });
+    }
+
+    /// Everything up to `up_to` is durable: receipts go out, and consumers may have it.
+    pub(crate) fn on_confirmed(&mut self, up_to: Position) {
+        let now_ms = self.env.environment.clock.unix_ms();
+        while self.in_flight.front().is_some_and(|entry| entry.position <= up_to) {
+            let Some(entry) = self.in_flight.pop_front() else { break };
+            entry.outbound.send(
+                api::CommandSendReceipt {
+                    producer_id: entry.producer.producer_id,
+                    sequence_id: entry.sequence_id,
+                    message_id: Some(message_id(entry.position, None)),
+                    highest_sequence_id: entry.highest_sequence_id,
+                }
+                .into(),
+            );
+            self.incoming.add(u64::from(entry.summary.num_messages), entry.bytes.len());
+            self.entries_added += 1;
+            self.last_publish_ms = now_ms;
+            self.cache.push(Entry {
+                position: entry.position,
+                bytes: with_checksum(entry.bytes),
+                summary: Arc::new(entry.summary),
+            });
+            self.settle(entry.producer);
+        }
+        self.release_due = true;
+        for subscription in self.subscriptions.values_mut() {
+            subscription.due = true;
+        }
+    }
+
+    fn settle(&mut self, key: ProducerKey) {
+        let Some(producer) = self.producers.get_mut(key) else { return };
+        producer.in_flight = producer.in_flight.saturating_sub(1);
+        if producer.in_flight == 0
+            && let Some(reply) = producer.closing.take()
+        {
+            self.producers.remove(key);
+            self.producer_left = true;
+            // Nobody waits when the connection ended meanwhile.
+            let _ = reply.send(Ok(()));
+        }
+    }
+}
+
+/// Answers one SEND with an error. The client reacts by reconnecting (or gives up on a terminated topic), so nothing
+/// sent later overtakes it.
+fn refuse(producer: &Producer, publish: &Publish, error: api::ServerError, text: &str) {
+    producer.outbound.send(
+        api::CommandSendError {
+            producer_id: publish.key.producer_id,
+            sequence_id: publish.highest_sequence_id.unwrap_or(0).max(publish.sequence_id),
+            error: error.into(),
+            message: text.to_owned(),
+        }
+        .into(),
+    );
+}
+
+/// Makes a client's producer come back: with CLOSE_PRODUCER, or by ending the connection where the client library
+/// does not listen to that.
+pub(crate) fn disconnect(producer: &Producer) {
+    if producer.outbound.client().ignores_close_producer() {
+        producer.outbound.close();
+        return;
+    }
+    producer.outbound.send(
+        api::CommandCloseProducer {
+            producer_id: producer.key.producer_id,
+            request_id: NO_REQUEST,
+            ..Default::default()
+        }
+        .into(),
+    );
+}

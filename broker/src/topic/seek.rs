@@ -1,0 +1,44 @@
+//! Moving a subscription.
+
+use super::actor::Topic;
+use super::error::TopicError;
+use super::interim::Cursor;
+use super::request::{ConsumerKey, Name, SeekTarget};
+use super::subscription::dispatcher;
+
+impl Topic {
+    pub(crate) async fn seek(&mut self, key: ConsumerKey, target: SeekTarget) -> Result<(), TopicError> {
+        let Some((name, _)) = self.consumers.get(&key).cloned() else {
+            return Err(TopicError::Invalid("Consumer not found".into()));
+        };
+        self.reset_cursor(&name, target).await
+    }
+
+    /// Every consumer is told to go before the cursor moves: a client that stays connected would keep permits for
+    /// messages which it threw away.
+    pub(crate) async fn reset_cursor(&mut self, name: &Name, target: SeekTarget) -> Result<(), TopicError> {
+        let cursor = match target {
+            SeekTarget::Id(start) => self.cursor_at(&start),
+            SeekTarget::PublishTime(unix_ms) => {
+                let found = self.finder().find_by_time(unix_ms).await?;
+                let list = self.ml.ledgers();
+                Cursor::new(found.map_or(list.latest(), |position| list.mark_before(position)))
+            }
+        };
+        // Only a durable subscription outlives its consumers by itself; keep this one for those that come back.
+        self.disconnect_consumers(name);
+        let limits = self.env.limits.dispatch;
+        let Some(subscription) = self.subscriptions.get_mut(name) else {
+            return Err(TopicError::SubscriptionNotFound(name.to_string()));
+        };
+        subscription.cursor = cursor;
+        subscription.dispatcher =
+            dispatcher(subscription.kind, &subscription.key_shared, &self.name, self.partition, limits);
+        subscription.rewind(self.ml.ledgers());
+        if let Some(durability) = &mut subscription.durability {
+            durability.persist_now(&subscription.cursor).await?;
+        }
+        self.trim_due = true;
+        Ok(())
+    }
+}

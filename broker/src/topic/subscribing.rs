@@ -1,0 +1,304 @@
+//! Consumers come and go; subscriptions are made and deleted.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::actor::Topic;
+use super::consumer::Consumer;
+use super::delayed::Delayed;
+use super::durability::Durability;
+use super::error::{Holder, TopicError};
+use super::interim::{Cursor, CursorStore};
+use super::rate::Rate;
+use super::reads::Reads;
+use super::request::{
+    ConsumerKey, InitialPosition, KeySharedPolicy, Name, StartPosition, Subscribe, SubscriptionType,
+};
+use super::subscription::{Counters, Subscription, dispatcher};
+use crate::dispatch::{ConsumerId, ConsumerSpec, JoinError};
+use crate::managed_ledger::MarkDelete;
+
+/// Subscriptions of a topic: each costs a cursor in memory and, if durable, a ledger.
+const SUBSCRIPTIONS_MAX: usize = 10_000;
+
+/// Length of a consumer name made up here.
+const CONSUMER_NAME_CHARS: usize = 10;
+
+impl Topic {
+    pub(crate) async fn subscribe(&mut self, request: Subscribe) -> Result<(), TopicError> {
+        if let Some((name, _)) = self.consumers.get(&request.key) {
+            if **name == *request.subscription {
+                return Ok(());
+            }
+            self.remove_consumer(request.key);
+        }
+        let single = matches!(request.kind, SubscriptionType::Exclusive | SubscriptionType::Failover);
+        if request.read_compacted && !single {
+            let text = "read_compacted needs an Exclusive or Failover subscription";
+            return Err(TopicError::NotAllowed(text.into()));
+        }
+        let name: Name = Arc::from(request.subscription.as_str());
+        self.ensure_subscription(&name, &request).await?;
+        let joined = self.join(&name, request);
+        if joined.is_err() {
+            self.drop_if_forsaken(&name);
+        }
+        joined
+    }
+
+    async fn ensure_subscription(&mut self, name: &Name, request: &Subscribe) -> Result<(), TopicError> {
+        if let Some(existing) = self.subscriptions.get(name) {
+            if existing.durability.is_some() != request.durable {
+                let text = format!(
+                    "subscription '{name}' exists and is {}durable",
+                    match request.durable {
+                        true => "not ",
+                        false => "",
+                    }
+                );
+                return Err(TopicError::NotAllowed(text));
+            }
+            return Ok(());
+        }
+        if !request.durable {
+            let start = request.start.clone().unwrap_or(match request.initial_position {
+                InitialPosition::Latest => StartPosition::Latest,
+                InitialPosition::Earliest => StartPosition::Earliest,
+            });
+            let mut cursor = self.cursor_at(&start);
+            if let Some(back) = request.rollback {
+                cursor = Cursor::new(self.mark_by_age(back).await?);
+            }
+            self.insert_subscription(name, cursor, None, request.properties.clone(), request.kind)
+        } else if request.create_missing {
+            let mark = match (request.rollback, request.initial_position) {
+                (Some(back), _) => self.mark_by_age(back).await?,
+                (None, InitialPosition::Latest) => self.ml.ledgers().latest(),
+                (None, InitialPosition::Earliest) => self.ml.ledgers().earliest(),
+            };
+            self.create_durable(name, mark, request.properties.clone(), request.kind).await
+        } else {
+            Err(TopicError::SubscriptionNotFound(name.to_string()))
+        }
+    }
+
+    async fn mark_by_age(&mut self, back: std::time::Duration) -> Result<MarkDelete, TopicError> {
+        let since = self.env.environment.clock.unix_ms().saturating_sub(back.as_millis() as u64);
+        let first = self.finder().find_by_time(since).await?;
+        Ok(first.map_or(self.ml.ledgers().latest(), |position| self.ml.ledgers().mark_before(position)))
+    }
+
+    /// A cursor after which the wanted entry is the next one.
+    pub(crate) fn cursor_at(&self, start: &StartPosition) -> Cursor {
+        let list = self.ml.ledgers();
+        match start {
+            StartPosition::Earliest => Cursor::new(list.earliest()),
+            StartPosition::Latest => Cursor::new(list.latest()),
+            StartPosition::At { position, ack_set } => {
+                let mark = list.clamp(list.mark_before(*position));
+                let mut cursor = Cursor::new(mark);
+                if !ack_set.is_empty() && list.next_after(mark) == *position {
+                    cursor.ack_batch(*position, ack_set, 64 * ack_set.len() as u32, list);
+                }
+                cursor
+            }
+        }
+    }
+
+    /// Creates a durable subscription; its cursor is durable when this returns.
+    pub(crate) async fn create_durable(
+        &mut self,
+        name: &Name,
+        mark: MarkDelete,
+        properties: BTreeMap<String, String>,
+        kind: SubscriptionType,
+    ) -> Result<(), TopicError> {
+        let cursor = Cursor::new(mark);
+        let (env, config) = (&self.env.managed_ledgers, &self.env.config);
+        let store =
+            CursorStore::create(env, config, self.ml.name(), name, cursor.snapshot(), properties.clone());
+        let store = store.await.map_err(|error| TopicError::Metadata(error.to_string()))?;
+        let durability = Durability::new(store, mark);
+        self.insert_subscription(name, cursor, Some(durability), properties, kind)
+    }
+
+    pub(crate) fn insert_subscription(
+        &mut self,
+        name: &Name,
+        cursor: Cursor,
+        durability: Option<Durability>,
+        properties: BTreeMap<String, String>,
+        kind: SubscriptionType,
+    ) -> Result<(), TopicError> {
+        if self.subscriptions.len() >= SUBSCRIPTIONS_MAX {
+            return Err(TopicError::NotAllowed("too many subscriptions".into()));
+        }
+        let key_shared = KeySharedPolicy::default();
+        self.next_serial += 1;
+        let limits = self.env.limits.dispatch;
+        let now = self.env.environment.clock.now();
+        let rate = Rate::new(now);
+        let subscription = Subscription {
+            name: name.clone(),
+            kind,
+            dispatcher: dispatcher(kind, &key_shared, &self.name, self.partition, limits),
+            key_shared,
+            read_position: self.ml.ledgers().next_after(cursor.mark_delete()),
+            cursor,
+            durability,
+            consumers: Default::default(),
+            reads: Reads::new(name.clone(), self.next_serial),
+            delayed: Delayed::default(),
+            properties,
+            counters: Counters {
+                out: rate,
+                redelivered: rate,
+                acked: rate,
+                expired: rate,
+                ..Default::default()
+            },
+            due: false,
+        };
+        self.subscriptions.insert(name.clone(), subscription);
+        Ok(())
+    }
+
+    fn join(&mut self, name: &Name, request: Subscribe) -> Result<(), TopicError> {
+        let clock = self.env.environment.clock.clone();
+        let (now, now_ms) = (clock.now(), clock.unix_ms());
+        let Some(subscription) = self.subscriptions.get_mut(name) else {
+            return Err(TopicError::SubscriptionNotFound(name.to_string()));
+        };
+        fit(subscription, &request)?;
+        let list = self.ml.ledgers();
+        let same_policy = subscription.key_shared.routing == request.key_shared.routing
+            && subscription.key_shared.out_of_order == request.key_shared.out_of_order;
+        if subscription.consumers.is_empty() && (subscription.kind != request.kind || !same_policy) {
+            let limits = self.env.limits.dispatch;
+            subscription.kind = request.kind;
+            subscription.key_shared = KeySharedPolicy { ranges: Vec::new(), ..request.key_shared.clone() };
+            subscription.dispatcher =
+                dispatcher(request.kind, &subscription.key_shared, &self.name, self.partition, limits);
+            subscription.rewind(list);
+        }
+        self.next_consumer += 1;
+        let id = ConsumerId(self.next_consumer);
+        let consumer_name: Name = match request.consumer_name.filter(|n| !n.is_empty()) {
+            Some(given) => Arc::from(given),
+            None => Arc::from(self.env.environment.random.alphanumeric(CONSUMER_NAME_CHARS)),
+        };
+        let spec = ConsumerSpec {
+            id,
+            name: consumer_name.clone(),
+            priority: request.priority,
+            ranges: request.key_shared.ranges,
+        };
+        let actions = match subscription.dispatcher.add(spec, now) {
+            Ok(actions) => actions,
+            Err(JoinError::Ranges(conflict)) => return Err(TopicError::ConsumerAssign(conflict.to_string())),
+            Err(JoinError::Busy { holder }) => {
+                let holder = subscription.consumers.get(&holder).map(|c| Holder(c.outbound.clone()));
+                return Err(busy("exclusive consumer is already connected", holder));
+            }
+        };
+        let rate = Rate::new(now);
+        let consumer = Consumer {
+            id,
+            key: request.key,
+            name: consumer_name,
+            outbound: request.outbound,
+            metadata: request.metadata,
+            epoch: request.consumer_epoch,
+            connected_ms: now_ms,
+            out: rate,
+            redelivered: rate,
+            acked: rate,
+            entries_out: 0,
+            last_acked_ms: 0,
+            last_consumed_ms: 0,
+            last_flow_ms: 0,
+            told_end: false,
+        };
+        self.consumers.insert(request.key, (name.clone(), id));
+        subscription.consumers.insert(id, consumer);
+        subscription.apply(actions, list);
+        Ok(())
+    }
+
+    /// Takes a consumer out; unknown keys change nothing.
+    pub(crate) fn remove_consumer(&mut self, key: ConsumerKey) {
+        let Some((name, id)) = self.consumers.remove(&key) else { return };
+        self.with_subscription(&name, |subscription, cx| subscription.remove_consumer(id, cx));
+        self.drop_if_forsaken(&name);
+    }
+
+    /// A subscription that is not durable ends with its last consumer.
+    fn drop_if_forsaken(&mut self, name: &Name) {
+        let forsaken = |s: &Subscription| s.durability.is_none() && s.consumers.is_empty();
+        if self.subscriptions.get(name).is_some_and(forsaken) {
+            self.subscriptions.remove(name);
+        }
+    }
+
+    pub(crate) async fn unsubscribe(&mut self, key: ConsumerKey, force: bool) -> Result<(), TopicError> {
+        let Some((name, id)) = self.consumers.get(&key).cloned() else {
+            return Err(TopicError::ConsumerNotFound);
+        };
+        let others = self.subscriptions.get(&name).is_some_and(|s| s.consumers.keys().any(|c| *c != id));
+        if others && !force {
+            return Err(busy("other consumers are connected to the subscription", None));
+        }
+        self.consumers.remove(&key);
+        self.with_subscription(&name, |subscription, cx| subscription.remove_consumer(id, cx));
+        self.delete_subscription(&name).await
+    }
+
+    /// Deletes a subscription with its cursor; consumers are told to go.
+    pub(crate) async fn delete_subscription(&mut self, name: &str) -> Result<(), TopicError> {
+        self.disconnect_consumers(name);
+        let Some(mut subscription) = self.subscriptions.remove(name) else { return Ok(()) };
+        let Some(durability) = subscription.durability.take() else { return Ok(()) };
+        let deleted = durability.delete().await;
+        self.trim_due = true;
+        deleted
+    }
+
+    /// Sends CLOSE_CONSUMER to all consumers of a subscription and forgets them.
+    pub(crate) fn disconnect_consumers(&mut self, name: &str) {
+        let mut keys = Vec::new();
+        self.with_subscription(name, |subscription, cx| {
+            for id in subscription.consumers.keys().copied().collect::<Vec<_>>() {
+                if let Some(consumer) = subscription.consumers.get(&id) {
+                    consumer.send_close();
+                    keys.push(consumer.key);
+                }
+                subscription.remove_consumer(id, cx);
+            }
+        });
+        for key in keys {
+            self.consumers.remove(&key);
+        }
+    }
+}
+
+/// Does the newcomer go together with the consumers that are there?
+fn fit(subscription: &Subscription, request: &Subscribe) -> Result<(), TopicError> {
+    if subscription.consumers.is_empty() {
+        return Ok(());
+    }
+    if subscription.kind != request.kind {
+        let text = format!("subscription is of type {}", subscription.kind.name());
+        return Err(busy(&text, None));
+    }
+    let (ours, theirs) = (&subscription.key_shared, &request.key_shared);
+    if request.kind == SubscriptionType::KeyShared
+        && (ours.routing != theirs.routing || ours.out_of_order != theirs.out_of_order)
+    {
+        return Err(TopicError::ConsumerAssign("consumers disagree on the Key_Shared mode".into()));
+    }
+    Ok(())
+}
+
+fn busy(message: &str, holder: Option<Holder>) -> TopicError {
+    TopicError::ConsumerBusy { message: message.to_owned(), holder }
+}

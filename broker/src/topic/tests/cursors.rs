@@ -1,0 +1,231 @@
+use super::support::*;
+use crate::topic::*;
+use magnetar_proto::pulsar::Command;
+use magnetar_proto::pulsar::api::command_ack::AckType;
+
+/// What a crash leaves is what was durable: the new owner fences the old one, which is never told to close.
+async fn crash(world: &World) -> Handle {
+    world.topic().await
+}
+
+#[tokio::test]
+async fn after_a_crash_confirmed_acknowledgements_hold_and_others_are_delivered_again() {
+    let world = World::start().await;
+    let topic = world.topic().await;
+    let mut producer = Peer::producing(&topic).await;
+    producer.send_all(numbers(0..20)).await;
+    let mut consumer = Peer::consuming(&topic, SubscriptionType::Shared).await;
+    let got = consumer.messages(20).await;
+    let acked: Vec<_> = [0, 1, 2, 5, 7, 8, 19].map(|n| got[n].position).into();
+    consumer.ack(0, &acked).await;
+
+    let topic = crash(&world).await;
+    let mut consumer = Peer::consuming(&topic, SubscriptionType::Shared).await;
+    let again = consumer.texts(13).await;
+    let expected: Vec<u32> = (0..20).filter(|n| ![0, 1, 2, 5, 7, 8, 19].contains(n)).collect();
+    assert_eq!(again, expected.iter().map(|n| n.to_string()).collect::<Vec<_>>());
+    assert!(consumer.pending().await.is_empty());
+}
+
+#[tokio::test]
+async fn acknowledgements_without_an_answer_are_written_after_a_while_and_at_closing() {
+    let world = World::start().await;
+    let topic = world.topic().await;
+    let mut producer = Peer::producing(&topic).await;
+    producer.send_all(numbers(0..3)).await;
+    let mut consumer = Peer::consuming(&topic, SubscriptionType::Exclusive).await;
+    let got = consumer.messages(3).await;
+    let quietly = |position| magnetar_proto::pulsar::api::CommandAck {
+        message_id: vec![id(position)],
+        ..Default::default()
+    };
+    assert_eq!(world.clock.sleepers(), 0, "an idle topic needs no timer");
+    topic.ack(consumer.consumer(0), quietly(got[0].position));
+    topic.subscriptions().await.unwrap();
+    assert_eq!(world.clock.sleepers(), 1);
+    topic.ack(consumer.consumer(0), quietly(got[1].position));
+    let topic = world.reload(&topic).await;
+    let mut consumer = Peer::consuming(&topic, SubscriptionType::Exclusive).await;
+    assert_eq!(consumer.texts(1).await, ["2"]);
+    assert!(consumer.pending().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_cumulative_acknowledgement_covers_all_before_and_is_not_for_shared() {
+    let world = World::start().await;
+    let topic = world.topic().await;
+    let mut producer = Peer::producing(&topic).await;
+    producer.send_all(numbers(0..10)).await;
+    let mut consumer = Peer::consuming(&topic, SubscriptionType::Exclusive).await;
+    let got = consumer.messages(10).await;
+    let answer = consumer.ack_with(0, AckType::Cumulative, vec![id(got[6].position)]).await;
+    assert_eq!((answer.error, answer.message), (None, None));
+    let mut shared = Peer::new(&topic);
+    shared.join(0, "shared", SubscriptionType::Shared, 100).await;
+    let also = shared.messages(10).await;
+    let answer = shared.ack_with(0, AckType::Cumulative, vec![id(also[6].position)]).await;
+    assert!(answer.error.is_some() && answer.message.is_some());
+
+    let topic = crash(&world).await;
+    let mut consumer = Peer::consuming(&topic, SubscriptionType::Exclusive).await;
+    assert_eq!(consumer.texts(3).await, ["7", "8", "9"]);
+    assert_eq!(topic.stats().await.unwrap().subscriptions["shared"].msg_backlog, 10);
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_batch_is_delivered_with_its_ack_set() {
+    let world = World::start().await;
+    let topic = world.topic().await;
+    let mut producer = Peer::producing(&topic).await;
+    producer.send_with("batch", batch_of(10));
+    producer.receipts(1).await;
+    let mut consumer = Peer::consuming(&topic, SubscriptionType::Shared).await;
+    let got = consumer.message().await;
+    let partly = |set: i64| {
+        let mut partly = id(got.position);
+        (partly.ack_set, partly.batch_size) = (vec![set], Some(10));
+        partly
+    };
+    consumer.ack_with(0, AckType::Individual, vec![partly(0b11_1111_0000)]).await;
+    assert_eq!(topic.stats().await.unwrap().subscriptions["s"].unacked_messages, 6);
+    topic.redeliver(consumer.consumer(0), vec![], None);
+    assert_eq!(consumer.message().await.ack_set, [0b11_1111_0000]);
+
+    let topic = crash(&world).await;
+    let mut consumer = Peer::new(&topic);
+    consumer.join(0, "s", SubscriptionType::Exclusive, 100).await;
+    assert_eq!(consumer.message().await.ack_set, [0b11_1111_0000]);
+    let stats = topic.stats().await.unwrap();
+    assert_eq!(stats.subscriptions["s"].consumers[0].available_permits, 94);
+    consumer.ack_with(0, AckType::Individual, vec![partly(0b1111)]).await;
+    assert_eq!(topic.stats().await.unwrap().subscriptions["s"].msg_backlog, 0);
+}
+
+#[tokio::test]
+async fn seek_sends_consumers_away_and_starts_at_the_wanted_entry() {
+    let world = World::start().await;
+    let topic = world.topic().await;
+    let mut producer = Peer::producing(&topic).await;
+    for n in 0..10u64 {
+        let metadata = magnetar_proto::pulsar::api::MessageMetadata {
+            publish_time: 1_000 + n * 10,
+            ..Default::default()
+        };
+        producer.send_with(&n.to_string(), metadata);
+    }
+    let at = producer.receipts(10).await;
+    let cases = [
+        (SeekTarget::Id(StartPosition::At { position: at[4], ack_set: vec![] }), 4),
+        (SeekTarget::Id(StartPosition::Earliest), 0),
+        (SeekTarget::Id(StartPosition::Latest), 10),
+        (SeekTarget::PublishTime(1_055), 6),
+        (SeekTarget::PublishTime(1_060), 6),
+        (SeekTarget::PublishTime(0), 0),
+        (SeekTarget::PublishTime(9_999), 10),
+    ];
+    for kind in [SubscriptionType::Exclusive, SubscriptionType::Shared] {
+        for (target, first) in cases.clone() {
+            let mut peer = Peer::new(&topic);
+            peer.join(0, "s", kind, 0).await;
+            topic.seek(peer.consumer(0), target.clone()).await.unwrap();
+            let closed = peer.pending_now().await;
+            assert!(
+                matches!(closed.last(), Some((Command::CloseConsumer(c), _)) if c.consumer_id == 0),
+                "{closed:?}"
+            );
+            peer.join(0, "s", kind, 100).await;
+            assert_eq!(peer.texts(10 - first as usize).await, numbers(first..10), "{target:?}");
+            topic.close_consumer(peer.consumer(0)).await.unwrap();
+        }
+    }
+    let gone = topic.seek(Peer::new(&topic).consumer(0), SeekTarget::PublishTime(1)).await;
+    assert!(matches!(gone, Err(TopicError::Invalid(_))), "{gone:?}");
+}
+
+#[tokio::test]
+async fn a_seek_is_durable_and_forgets_what_was_acknowledged() {
+    let world = World::start().await;
+    let topic = world.topic().await;
+    let mut producer = Peer::producing(&topic).await;
+    producer.send_all(numbers(0..5)).await;
+    let mut consumer = Peer::consuming(&topic, SubscriptionType::Shared).await;
+    let got = consumer.messages(5).await;
+    consumer.ack(0, &got.iter().map(|m| m.position).collect::<Vec<_>>()).await;
+    topic.seek(consumer.consumer(0), SeekTarget::Id(StartPosition::Earliest)).await.unwrap();
+    let topic = crash(&world).await;
+    let mut consumer = Peer::consuming(&topic, SubscriptionType::Shared).await;
+    assert_eq!(consumer.texts(5).await, numbers(0..5));
+}
+
+#[tokio::test]
+async fn a_new_subscription_starts_where_it_was_asked_to_and_keeps_its_place() {
+    let world = World::start().await;
+    let topic = world.topic().await;
+    let mut producer = Peer::producing(&topic).await;
+    producer.send_all(["old"]).await;
+    let peer = Peer::new(&topic);
+    let latest = peer.subscribe(0, "latest", SubscriptionType::Shared);
+    let latest = Subscribe { initial_position: InitialPosition::Latest, ..latest };
+    topic.subscribe(latest).await.unwrap();
+    producer.send_all(["new"]).await;
+    let missing = Subscribe { create_missing: false, ..peer.subscribe(1, "nope", SubscriptionType::Shared) };
+    let refused = topic.subscribe(missing).await;
+    assert!(matches!(refused, Err(TopicError::SubscriptionNotFound(_))), "{refused:?}");
+
+    let topic = crash(&world).await;
+    let mut peer = Peer::new(&topic);
+    peer.join(0, "latest", SubscriptionType::Shared, 10).await;
+    assert_eq!(peer.texts(1).await, ["new"]);
+}
+
+#[tokio::test]
+async fn unsubscribing_deletes_the_cursor_unless_others_use_it() {
+    let world = World::start().await;
+    let topic = world.topic().await;
+    let (one, mut two) = (Peer::new(&topic), Peer::new(&topic));
+    one.join(0, "s", SubscriptionType::Shared, 1).await;
+    two.join(0, "s", SubscriptionType::Shared, 1).await;
+    let refused = topic.unsubscribe(one.consumer(0), false).await;
+    assert!(matches!(refused, Err(TopicError::ConsumerBusy { .. })), "{refused:?}");
+    topic.unsubscribe(one.consumer(0), true).await.unwrap();
+    assert!(matches!(two.next().await.0, Command::CloseConsumer(_)));
+    assert!(topic.subscriptions().await.unwrap().is_empty());
+    let topic = crash(&world).await;
+    assert!(topic.subscriptions().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn administrators_skip_expire_peek_and_reset() {
+    let world = World::start().await;
+    let topic = world.topic().await;
+    let mut producer = Peer::producing(&topic).await;
+    let at = producer.send_all(numbers(0..10)).await;
+    topic.create_subscription("s", StartPosition::Earliest, Default::default()).await.unwrap();
+    let again = topic.create_subscription("s", StartPosition::Earliest, Default::default()).await;
+    assert!(matches!(again, Err(TopicError::Exists(_))), "{again:?}");
+    let backlog = async || topic.stats().await.unwrap().subscriptions["s"].msg_backlog;
+    assert_eq!(backlog().await, 10);
+    topic.skip("s", 3).await.unwrap();
+    assert_eq!(backlog().await, 7);
+    assert_eq!(topic.peek("s", 1).await.unwrap().map(|e| e.position), Some(at[3]));
+    assert_eq!(topic.peek("s", 7).await.unwrap().map(|e| e.position), Some(at[9]));
+    assert_eq!(topic.peek("s", 8).await.unwrap().map(|e| e.position), None);
+    assert_eq!(topic.read(at[2]).await.unwrap().map(|e| e.position), Some(at[2]));
+    topic
+        .reset_cursor("s", SeekTarget::Id(StartPosition::At { position: at[1], ack_set: vec![] }))
+        .await
+        .unwrap();
+    assert_eq!(backlog().await, 9);
+    // All were published long before the clock's now.
+    topic.expire("s", 60).await.unwrap();
+    assert_eq!(backlog().await, 0);
+    topic.reset_cursor("s", SeekTarget::Id(StartPosition::Earliest)).await.unwrap();
+    topic.skip_all("s").await.unwrap();
+    assert_eq!(backlog().await, 0);
+    let consumer = Peer::consuming(&topic, SubscriptionType::Exclusive).await;
+    let refused = topic.delete_subscription("s", false).await;
+    assert!(matches!(refused, Err(TopicError::InUse(_))), "{refused:?}");
+    topic.close_consumer(consumer.consumer(0)).await.unwrap();
+    topic.delete_subscription("s", false).await.unwrap();
+    assert!(topic.subscriptions().await.unwrap().is_empty());
+}

@@ -1,0 +1,69 @@
+use super::support::*;
+use crate::topic::*;
+use magnetar_proto::pulsar::Command;
+
+#[tokio::test]
+async fn closing_tells_everybody_and_keeps_everything() {
+    let world = World::start().await;
+    let topic = world.topic().await;
+    let mut producer = Peer::producing(&topic).await;
+    let mut consumer = Peer::consuming(&topic, SubscriptionType::Exclusive).await;
+    (0..100).for_each(|n| producer.send(&n.to_string()));
+    topic.close(CloseReason::Shutdown).await.unwrap();
+    topic.closed().await;
+    assert!(topic.is_closed());
+    producer.receipts(100).await;
+    assert!(matches!(producer.next().await.0, Command::CloseProducer(_)));
+    assert!(matches!(consumer.pending_now().await.last(), Some((Command::CloseConsumer(_), _))));
+    // Once more is fine; anything else is told to look the topic up again.
+    topic.close(CloseReason::Unload).await.unwrap();
+    let late = topic.stats().await;
+    assert!(matches!(late, Err(TopicError::NotReady(_))), "{late:?}");
+
+    let topic = world.topic().await;
+    let mut consumer = Peer::consuming(&topic, SubscriptionType::Exclusive).await;
+    assert_eq!(consumer.texts(100).await, numbers(0..100));
+}
+
+#[tokio::test]
+async fn deleting_needs_force_while_somebody_is_connected_and_leaves_nothing() {
+    let world = World::start().await;
+    let topic = world.topic().await;
+    let mut producer = Peer::producing(&topic).await;
+    producer.send_all(["x"]).await;
+    topic.create_subscription("s", StartPosition::Earliest, Default::default()).await.unwrap();
+    let refused = topic.close(CloseReason::Delete { force: false }).await;
+    assert!(matches!(refused, Err(TopicError::InUse(_))), "{refused:?}");
+    topic.close(CloseReason::Delete { force: true }).await.unwrap();
+    assert!(matches!(producer.next().await.0, Command::CloseProducer(_)));
+    topic.closed().await;
+    let left = world.env.managed_ledgers.metadata.children("/managed-ledgers").await.unwrap();
+    assert!(left.is_empty(), "{left:?}");
+    let topic = world.topic().await;
+    assert!(topic.subscriptions().await.unwrap().is_empty());
+    assert_eq!(topic.last_position().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn stats_have_the_names_that_tools_read() {
+    let world = World::start().await;
+    let topic = world.topic().await;
+    let mut producer = Peer::producing(&topic).await;
+    let mut consumer = Peer::consuming(&topic, SubscriptionType::Shared).await;
+    producer.send_all(["a", "b"]).await;
+    let got = consumer.messages(2).await;
+    consumer.ack(0, &[got[0].position]).await;
+    let stats = serde_json::to_value(topic.stats().await.unwrap()).unwrap();
+    assert_eq!(stats["msgInCounter"], 2);
+    assert_eq!(stats["publishers"][0]["accessMode"], "Shared");
+    assert_eq!(stats["publishers"][0]["producerName"], "test-0-0");
+    let subscription = &stats["subscriptions"]["s"];
+    assert_eq!((&subscription["type"], &subscription["msgBacklog"]), (&"Shared".into(), &1.into()));
+    assert_eq!((&subscription["isDurable"], &subscription["unackedMessages"]), (&true.into(), &1.into()));
+    let one = &subscription["consumers"][0];
+    assert_eq!((&one["consumerName"], &one["availablePermits"]), (&"consumer-0".into(), &998.into()));
+    let internal = serde_json::to_value(topic.internal_stats().await.unwrap()).unwrap();
+    assert_eq!((&internal["numberOfEntries"], &internal["state"]), (&2.into(), &"LedgerOpened".into()));
+    assert_eq!(internal["lastConfirmedEntry"], got[1].position.to_string());
+    assert_eq!(internal["cursors"]["s"]["markDeletePosition"], got[0].position.to_string());
+}
