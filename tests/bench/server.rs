@@ -1,0 +1,109 @@
+//! The release binary and a standalone process of it, with what the kernel tells about its cost.
+//!
+//! Called by: the bench's main and its loads.
+//! Must never know: which load is running.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Builds the binary as a user would, and tells where it is. `MAGNETAR_BIN` names another one.
+pub(super) fn build() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("MAGNETAR_BIN") {
+        return Ok(path.into());
+    }
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let built =
+        Command::new(cargo).args(["build", "--release", "-p", "magnetar"]).status().context("run cargo")?;
+    if !built.success() {
+        bail!("the release build failed");
+    }
+    let here = std::env::current_exe()?;
+    let target = here.ancestors().nth(2).context("the bench lies in target/<profile>")?;
+    Ok(target.join("release").join("magnetar"))
+}
+
+/// A running `magnetar standalone` on free ports.
+pub(super) struct Server {
+    child: Child,
+    service_url: String,
+}
+
+impl Server {
+    /// Starts over `data_dir`, and tells how long it took from before the spawn to the ready line.
+    #[expect(clippy::disallowed_methods, reason = "a bench measures the real time")]
+    pub(super) fn start(binary: &Path, data_dir: &Path) -> Result<(Self, Duration)> {
+        fs::create_dir_all(data_dir)?;
+        let log = File::create(data_dir.with_extension("log"))?;
+        let started = Instant::now();
+        let mut child = Command::new(binary)
+            .args(["standalone", "--broker-port", "0", "--http-port", "0", "--data-dir"])
+            .arg(data_dir)
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .context("start magnetar standalone")?;
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().context("piped stdout")?).read_line(&mut line)?;
+        let ready = started.elapsed();
+        let url = line.split_whitespace().find_map(|word| word.strip_prefix("broker="));
+        let Some(service_url) = url.map(str::to_owned) else {
+            let log = fs::read_to_string(data_dir.with_extension("log"))?;
+            bail!("no ready line; {}; log:\n{log}", child.wait()?);
+        };
+        Ok((Self { child, service_url }, ready))
+    }
+
+    pub(super) fn service_url(&self) -> &str {
+        &self.service_url
+    }
+
+    /// Watches the idle process for `span`: percent of a core, and resident memory in 10^6 bytes.
+    #[expect(clippy::disallowed_methods, reason = "a bench measures over real time")]
+    pub(super) fn idle(&self, span: Duration) -> Result<(f64, f64)> {
+        let before = self.cpu_seconds()?;
+        std::thread::sleep(span);
+        let used = self.cpu_seconds()? - before;
+        Ok((used / span.as_secs_f64() * 100.0, self.rss_mb()?))
+    }
+
+    /// CPU time of the process so far, in user and system mode.
+    pub(super) fn cpu_seconds(&self) -> Result<f64> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // Fields 14 and 15, counted behind the name, which may contain spaces.
+        let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect::<Vec<_>>();
+        let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok());
+        let total = ticks(11).zip(ticks(12)).map(|(user, system)| user + system);
+        Ok(total.context("times in /proc/PID/stat")? as f64 / rustix::param::clock_ticks_per_second() as f64)
+    }
+
+    /// Resident memory in 10^6 bytes.
+    pub(super) fn rss_mb(&self) -> Result<f64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
+        let kib = line.trim().trim_end_matches(" kB").parse::<f64>().context("VmRSS in kB")?;
+        Ok(kib * 1024.0 / 1e6)
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub(super) fn stop(&mut self) -> Result<()> {
+        kill_process(Pid::from_child(&self.child), Signal::TERM)?;
+        let status = self.child.wait()?;
+        if !status.success() {
+            bail!("magnetar standalone ended with {status}");
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
