@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use magnetar_proto::pulsar::frame::MAX_MESSAGE_SIZE;
 
+use crate::managed_ledger::MlConfig;
+
 /// Sizes are bytes. The defaults suit one broker with three bookies.
 #[derive(Clone, Debug)]
 pub struct BrokerConfig {
@@ -78,6 +80,19 @@ impl Default for BrokerConfig {
 }
 
 impl BrokerConfig {
+    /// The numbers of every topic's managed ledger.
+    pub fn managed_ledgers(&self) -> MlConfig {
+        MlConfig {
+            ensemble: self.ensemble,
+            write_quorum: self.write_quorum,
+            ack_quorum: self.ack_quorum,
+            max_entries_per_ledger: self.ledger_entries_max,
+            max_bytes_per_ledger: self.ledger_bytes_max,
+            max_ledger_age: self.ledger_age_max,
+            ..MlConfig::default()
+        }
+    }
+
     /// The host to put into the URLs that clients get.
     pub fn advertised_host(&self) -> String {
         match &self.advertise {

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use super::loader::Loader;
 use super::{BrokerService, Connections, accept, http};
 use crate::config::BrokerConfig;
-use crate::managed_ledger::{MlConfig, MlEnv};
+use crate::managed_ledger::MlEnv;
 use crate::namespace::{
     AutoCreate, ClusterData, LoadTopic, NamespaceStore, Owner, SchemaRegistry, SingleBroker, StoreError,
     TopicRegistry, bootstrap,
@@ -172,24 +172,12 @@ async fn loader(
             metadata: Arc::clone(metadata),
             clock: Arc::clone(&environment.clock),
         },
-        config: managed_ledger_config(config),
+        config: config.managed_ledgers(),
         environment: environment.clone(),
         limits: TopicLimits::default(),
         names: Arc::new(ProducerNames::new(format!("{}-{start}", config.cluster))),
         broker: advertised.broker_url.as_str().into(),
     })))
-}
-
-fn managed_ledger_config(config: &BrokerConfig) -> MlConfig {
-    MlConfig {
-        ensemble: config.ensemble,
-        write_quorum: config.write_quorum,
-        ack_quorum: config.ack_quorum,
-        max_entries_per_ledger: config.ledger_entries_max,
-        max_bytes_per_ledger: config.ledger_bytes_max,
-        max_ledger_age: config.ledger_age_max,
-        ..MlConfig::default()
-    }
 }
 
 fn bootstrap_error(config: &BrokerConfig, source: StoreError) -> StartError {
