@@ -1,7 +1,9 @@
 //! Creating, opening, recovering and deleting ledgers.
 
+use crate::asking::Asking;
 use crate::error::LedgerError;
 use crate::metadata::{self, Versioned};
+use crate::placement::Trust;
 use crate::pool::Pool;
 use crate::protocol::quorum::Quorum;
 use crate::reader::Reader;
@@ -102,12 +104,19 @@ impl Client {
         }
     }
 
-    /// Opens a ledger for reading without disturbing its writer. Entries up to the last add confirmed may be read; of a
-    /// ledger that is not closed, [`Reader::last_entry`] is not known.
+    /// Opens a ledger for reading without disturbing its writer. Of a ledger that is not closed, the entries up to the last
+    /// add confirmed that its bookies know of now may be read; the writer may be a few entries ahead.
     pub async fn open(&self, id: LedgerId, password: &[u8]) -> Result<Reader, LedgerError> {
-        let versioned = metadata::read(self.metadata_store(), id).await?;
-        check_password(id, &versioned.metadata, password)?;
-        Reader::of_record(self.clone(), id, versioned.metadata)
+        let record = metadata::read(self.metadata_store(), id).await?.metadata;
+        check_password(id, &record, password)?;
+        let reader = Reader::of_record(self.clone(), id, record.clone())?;
+        if !matches!(record.state, LedgerState::Closed { .. })
+            && let Some(last) = Asking::plain(self, id, &record)?.last_add_confirmed().await?
+        {
+            let (header, _) = reader.read_one(last).await?;
+            reader.advance(last, header.length);
+        }
+        Ok(reader)
     }
 
     /// Takes a ledger over: fences its writer, finds its end, makes every entry up to there durable on Qa bookies, and
@@ -157,8 +166,7 @@ impl Client {
         let enough = self.shared.directory.wait_for_writable(size);
         // Whether they came in time shows below.
         let _ = tokio::time::timeout(self.shared.config.registration_wait, enough).await;
-        let bookies = self.shared.directory.now();
-        let chosen = placement::choose(&bookies, &self.env().random, size, &[]);
+        let chosen = placement::choose(self, size, &[], Trust::First);
         if chosen.len() < size {
             return Err(LedgerError::TooFewRegistered { needed: size, found: chosen.len() });
         }

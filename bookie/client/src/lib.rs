@@ -5,8 +5,10 @@
 //! thin shell that gives them sockets, metadata and time. Any bookie that speaks BookKeeper's protocol version 2 serves.
 #![warn(missing_docs)]
 
+mod asking;
 mod client;
 mod connection;
+mod ensemble_change;
 mod error;
 mod ids;
 mod metadata;
@@ -15,6 +17,8 @@ mod pool;
 pub mod protocol;
 mod reader;
 mod recovery;
+mod sending;
+mod view;
 mod writer;
 
 pub use client::{Client, ClientConfig, LedgerOptions};

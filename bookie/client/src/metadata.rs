@@ -49,7 +49,10 @@ pub(crate) async fn update(
         let Some(wanted) = change(&current.metadata)? else { return Ok(current) };
         match store.put(&ledger_path(ledger), wanted.encode(), Expect::Version(current.version)).await {
             Ok(version) => return Ok(Versioned { metadata: wanted, version }),
-            Err(MetadataError::Conflict { .. }) => current = read(store, ledger).await?,
+            // Of a write whose outcome is unknown the record itself tells: reading it again may fail, guessing would.
+            Err(MetadataError::Conflict { .. } | MetadataError::Unavailable(_)) => {
+                current = read(store, ledger).await?;
+            }
             Err(error) => return Err(error.into()),
         }
     }

@@ -5,19 +5,20 @@ use crate::error::LedgerError;
 use crate::metadata;
 use crate::protocol::quorum::Quorum;
 use crate::protocol::reading::{Miss, Next, ReadMachine};
+use crate::view::View;
 use bytes::Bytes;
 use futures_util::future::join_all;
+use magnetar_proto::bookkeeper::Code;
 use magnetar_proto::bookkeeper::entry::{BodyHeader, Digest};
 use magnetar_proto::bookkeeper::metadata_format::{LedgerMetadata, LedgerState};
 use magnetar_proto::bookkeeper::v2::Flags;
-use magnetar_proto::bookkeeper::{BookieId, Code};
 use magnetar_proto::ids::{EntryId, LedgerId};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 /// Entries asked for at once by one read: enough to hide the round trip, few enough for a bookie's queues.
-const WINDOW_ENTRIES: u64 = 256;
-/// What an entry is taken to weigh before the ledger's length tells better.
-const ENTRY_BYTES_GUESS: u64 = 4096;
+const WINDOW_ENTRIES_MAX: u64 = 256;
+/// What a read asks for first: should the entries be far larger than the ledger's average, little too much is in memory.
+const WINDOW_ENTRIES_MIN: u64 = 16;
 
 /// Reads a ledger. Cheap to clone.
 #[derive(Clone)]
@@ -26,8 +27,8 @@ pub struct Reader {
     id: LedgerId,
     quorum: Quorum,
     digest: Digest,
-    /// Shared with the writer of an open ledger, which follows its ensemble changes here.
-    record: Arc<RwLock<LedgerMetadata>>,
+    /// Shared with the writer of an open ledger.
+    view: Arc<View>,
 }
 
 impl Reader {
@@ -36,18 +37,21 @@ impl Reader {
         id: LedgerId,
         record: LedgerMetadata,
     ) -> Result<Self, LedgerError> {
+        let (last_entry, length) = match record.state {
+            LedgerState::Closed { last_entry, length } => (last_entry, length),
+            LedgerState::Open | LedgerState::InRecovery => (None, 0),
+        };
         let (quorum, digest) = (quorum_of(id, &record)?, Digest::new(record.digest, &record.password));
-        Ok(Self::new(client, id, quorum, digest, Arc::new(RwLock::new(record))))
+        Ok(Self::new(client, id, quorum, digest, Arc::new(View::new(record, last_entry, length))))
     }
 
-    pub(crate) fn new(
-        client: Client,
-        id: LedgerId,
-        quorum: Quorum,
-        digest: Digest,
-        record: Arc<RwLock<LedgerMetadata>>,
-    ) -> Self {
-        Self { client, id, quorum, digest, record }
+    pub(crate) fn new(client: Client, id: LedgerId, quorum: Quorum, digest: Digest, view: Arc<View>) -> Self {
+        Self { client, id, quorum, digest, view }
+    }
+
+    /// The end of a ledger that is being written, as found by asking.
+    pub(crate) fn advance(&self, last_entry: EntryId, length: u64) {
+        self.view.advance(last_entry, length);
     }
 
     /// The ledger.
@@ -55,56 +59,57 @@ impl Reader {
         self.id
     }
 
-    /// The last entry of a closed ledger; `None` when it is empty, or not closed.
+    /// The last entry that may be read; `None` when there is none. That of a closed ledger is final; of an open one it is
+    /// the last add confirmed that its writer in this process has reported, or that was found when it was opened.
     pub fn last_entry(&self) -> Option<EntryId> {
-        match self.state() {
-            LedgerState::Closed { last_entry, .. } => last_entry,
-            LedgerState::Open | LedgerState::InRecovery => None,
-        }
+        self.view.last_entry()
     }
 
-    /// Payload bytes of a closed ledger; 0 when it is not closed.
+    /// Payload bytes up to the last entry.
     pub fn length(&self) -> u64 {
-        match self.state() {
-            LedgerState::Closed { length, .. } => length,
-            LedgerState::Open | LedgerState::InRecovery => 0,
-        }
+        self.view.length()
     }
 
     /// Entries from `first` to at most `last`, consecutive, checked by their digests. Stops early at about `max_bytes`, but
     /// gives at least one entry. The caller asks only for acknowledged entries: then a failure is never an absence.
+    /// Cancel-safe.
     pub async fn read(
         &self,
         first: EntryId,
         last: EntryId,
         max_bytes: usize,
     ) -> Result<Vec<(EntryId, Bytes)>, LedgerError> {
-        let count = (last.0.saturating_sub(first.0) + 1).min(self.window(max_bytes));
-        let reads = (first.0..first.0 + count).map(|entry| self.read_one(EntryId(entry)));
-        let mut entries = Vec::new();
-        let mut bytes = 0;
-        for (id, read) in (first.0..).map(EntryId).zip(join_all(reads).await) {
-            match read {
-                Ok((_, payload)) if entries.is_empty() || bytes + payload.len() <= max_bytes => {
-                    bytes += payload.len();
-                    entries.push((id, payload));
+        let mut entries: Vec<(EntryId, Bytes)> = Vec::new();
+        let (mut bytes, mut next, mut window) = (0, first, WINDOW_ENTRIES_MIN);
+        while entries.is_empty() || (next <= last && bytes < max_bytes) {
+            let average = match entries.len() {
+                0 => self.average_entry_bytes(),
+                count => bytes / count,
+            };
+            let fitting = (max_bytes.saturating_sub(bytes) / average.max(1)) as u64;
+            let count = (last.0.saturating_sub(next.0) + 1).min(fitting).min(window).max(1);
+            let reads = (next.0..next.0 + count).map(|entry| self.read_one(EntryId(entry)));
+            for read in join_all(reads).await {
+                match read {
+                    Ok((_, payload)) if entries.is_empty() || bytes + payload.len() <= max_bytes => {
+                        bytes += payload.len();
+                        entries.push((next, payload));
+                        next = next.next();
+                    }
+                    Ok(_) => return Ok(entries),
+                    Err(error) if entries.is_empty() => return Err(error),
+                    // What follows is asked for again by the next read, which then reports the error.
+                    Err(_) => return Ok(entries),
                 }
-                Ok(_) => break,
-                Err(error) if entries.is_empty() => return Err(error),
-                // What follows is asked for again by the next read, which then reports the error.
-                Err(_) => break,
             }
+            window = (window * 4).min(WINDOW_ENTRIES_MAX);
         }
         Ok(entries)
     }
 
-    /// How many entries to ask for at once.
-    fn window(&self, max_bytes: usize) -> u64 {
-        let average = match self.state() {
-            LedgerState::Closed { last_entry: Some(last), length } => (length / (last.0 + 1)).max(1),
-            _ => ENTRY_BYTES_GUESS,
-        };
-        (max_bytes as u64 / average).clamp(1, WINDOW_ENTRIES)
+    fn average_entry_bytes(&self) -> usize {
+        let count = self.view.last_entry().map_or(1, |last| last.0 + 1);
+        usize::try_from(self.view.length() / count).unwrap_or(usize::MAX)
     }
 
     /// One entry with its header. When every replica denies it, the record is read again once: re-replication may have
@@ -113,10 +118,10 @@ impl Reader {
         match self.read_from_replicas(entry).await {
             Err(LedgerError::NoSuchEntry(..)) => {
                 let fresh = metadata::read(self.client.metadata_store(), self.id).await?.metadata;
-                if *self.record.read().unwrap_or_else(PoisonError::into_inner) == fresh {
+                if self.view.record().segments == fresh.segments {
                     return Err(LedgerError::NoSuchEntry(self.id, entry));
                 }
-                *self.record.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+                self.view.set_record(fresh);
                 self.read_from_replicas(entry).await
             }
             other => other,
@@ -124,7 +129,8 @@ impl Reader {
     }
 
     async fn read_from_replicas(&self, entry: EntryId) -> Result<(BodyHeader, Bytes), LedgerError> {
-        let ensemble = self.ensemble_of(entry);
+        let record = self.view.record();
+        let ensemble = record.ensemble_of(entry);
         let mut machine = ReadMachine::new(self.quorum, entry, self.id.0);
         let mut reason = String::new();
         loop {
@@ -156,13 +162,5 @@ impl Reader {
             };
             machine.on_miss(miss);
         }
-    }
-
-    fn ensemble_of(&self, entry: EntryId) -> Vec<BookieId> {
-        self.record.read().unwrap_or_else(PoisonError::into_inner).ensemble_of(entry).to_vec()
-    }
-
-    fn state(&self) -> LedgerState {
-        self.record.read().unwrap_or_else(PoisonError::into_inner).state
     }
 }

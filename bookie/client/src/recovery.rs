@@ -1,22 +1,20 @@
 //! Taking a ledger over: gives the machines of [`crate::protocol::recovery`] their sockets and their metadata.
 
+use crate::asking::Asking;
 use crate::client::{Client, quorum_of};
-use crate::connection::{Add, AddReply};
 use crate::error::LedgerError;
 use crate::metadata::{self, Versioned};
-use crate::protocol::quorum::Quorum;
-use crate::protocol::recovery::{Answer, FenceMachine, FoundEntry, Probe, ProbeMachine, Progress};
-use crate::protocol::writer::AddOutcome;
+use crate::placement::{self, Trust};
+use crate::protocol::recovery::{FoundEntry, Probe};
+use crate::protocol::writer::{Action, WriterFailure, WriterMachine};
 use crate::reader::Reader;
-use bytes::BytesMut;
-use futures_util::future::{join_all, try_join_all};
-use futures_util::stream::{FuturesUnordered, StreamExt};
-use magnetar_proto::bookkeeper::entry::{BodyHeader, Digest};
+use crate::sending::Sending;
+use futures_util::future::join_all;
+use magnetar_proto::bookkeeper::BookieId;
 use magnetar_proto::bookkeeper::metadata_format::{LedgerMetadata, LedgerState};
-use magnetar_proto::bookkeeper::v2::{self, Flags, MasterKey};
-use magnetar_proto::bookkeeper::{BookieId, Code, master_key};
+use magnetar_proto::bookkeeper::v2::Flags;
 use magnetar_proto::ids::{EntryId, LedgerId};
-use tokio::sync::mpsc;
+use std::collections::BTreeMap;
 
 /// Entries probed, and then made durable, at once. A writer's whole pipeline may have to be recovered.
 const WINDOW_ENTRIES: u64 = 64;
@@ -35,29 +33,25 @@ pub(crate) async fn recover(
     if matches!(current.metadata.state, LedgerState::Closed { .. }) {
         return Ok(current.metadata);
     }
-    let (segment_start, ensemble) = current.metadata.last_segment();
-    let recovery = Recovery {
-        client,
-        id,
-        quorum: quorum_of(id, &current.metadata)?,
-        ensemble: ensemble.to_vec(),
-        digest: Digest::new(current.metadata.digest, &current.metadata.password),
-        key: master_key(&current.metadata.password),
-    };
-    let start = recovery.fence(segment_start).await?;
-    let (last_entry, length) = recovery.copy_from(start).await?;
+    let asking = Asking::fencing(client, id, &current.metadata)?;
+    let start = asking.last_add_confirmed().await?;
+    let mut copying = Copying::new(client, id, &current.metadata, start)?;
+    let (last_entry, length) = copying.copy_all(&asking).await?;
     let length = match (last_entry, length) {
         (None, _) => 0,
         (Some(_), Some(length)) => length,
         (Some(last), None) => {
-            let reader = Reader::of_record(client.clone(), id, current.metadata.clone())?;
-            reader.read_one(last).await?.0.length
+            Reader::of_record(client.clone(), id, current.metadata.clone())?.read_one(last).await?.0.length
         }
     };
     tracing::info!(ledger = %id, last_entry = last_entry.map(|entry| entry.0), "recovered a ledger");
+    let state = LedgerState::Closed { last_entry, length };
+    let segments = copying.segments;
     let closed = metadata::update(client.metadata_store(), id, current, |record| match record.state {
         LedgerState::InRecovery => {
-            Ok(Some(LedgerMetadata { state: LedgerState::Closed { last_entry, length }, ..record.clone() }))
+            let mut record = LedgerMetadata { state, ..record.clone() };
+            record.segments.extend(segments.clone());
+            Ok(Some(record))
         }
         // Another recovery was quicker: what it found is the end.
         LedgerState::Closed { .. } => Ok(None),
@@ -69,140 +63,107 @@ pub(crate) async fn recover(
     Ok(closed.metadata)
 }
 
-struct Recovery<'a> {
+/// Writes what is found after the last add confirmed again, as it was. A failed bookie is replaced as by a writer, but
+/// only in memory: other recoveries must find the ensemble that the writer used, until one of them closes the ledger.
+struct Copying<'a> {
     client: &'a Client,
     id: LedgerId,
-    quorum: Quorum,
-    /// The last segment as recorded before recovery began.
-    ensemble: Vec<BookieId>,
-    digest: Digest,
-    key: MasterKey,
+    machine: WriterMachine,
+    sending: Sending,
+    /// Ensembles to be recorded when the ledger is closed. Their keys are not below that of the last recorded segment.
+    segments: BTreeMap<EntryId, Vec<BookieId>>,
 }
 
-impl Recovery<'_> {
-    /// Fences every bookie of the last segment; gives the last entry known to be confirmed.
-    async fn fence(&self, segment_start: EntryId) -> Result<Option<EntryId>, LedgerError> {
-        let mut machine = FenceMachine::new(self.quorum, segment_start);
-        let mut answers: FuturesUnordered<_> =
-            (0..self.ensemble.len()).map(|slot| async move { (slot, self.ask(slot, None).await) }).collect();
-        while let Some((slot, answer)) = answers.next().await {
-            machine.on_answer(slot, answer?);
-            if let Progress::Done(start) = machine.progress() {
-                return Ok(start);
-            }
-        }
-        Err(self.stuck("too few bookies could be fenced"))
+impl<'a> Copying<'a> {
+    fn new(
+        client: &'a Client,
+        id: LedgerId,
+        record: &LedgerMetadata,
+        start: Option<EntryId>,
+    ) -> Result<Self, LedgerError> {
+        Ok(Self {
+            client,
+            id,
+            // The length at the start is not known; every entry tells it anew.
+            machine: WriterMachine::resume(quorum_of(id, record)?, start, 0),
+            sending: Sending::new(client.pool().clone(), id, record, Flags::RECOVERY_WRITE),
+            segments: BTreeMap::new(),
+        })
     }
 
-    /// Makes every entry after `start` that may have been acknowledged durable; gives the last one, and the length there
-    /// if an entry told it.
-    async fn copy_from(&self, start: Option<EntryId>) -> Result<(Option<EntryId>, Option<u64>), LedgerError> {
-        let (mut last, mut length) = (start, None);
+    /// Makes every entry that may have been acknowledged durable; gives the last one, and the length there if an entry
+    /// told it.
+    async fn copy_all(&mut self, asking: &Asking<'_>) -> Result<(Option<EntryId>, Option<u64>), LedgerError> {
+        let mut length = None;
         loop {
-            let first = last.map_or(EntryId::ZERO, EntryId::next);
+            let first = self.machine.last_add_pushed().map_or(0, |last| last.0 + 1);
             let probes =
-                join_all((first.0..first.0 + WINDOW_ENTRIES).map(|entry| self.probe(EntryId(entry)))).await;
-            let mut found = Vec::new();
+                join_all((first..first + WINDOW_ENTRIES).map(|entry| asking.probe(EntryId(entry)))).await;
             let mut ended = false;
             // In order, up to the first entry that does not exist; what lies behind it is of no interest, errors included.
             for probe in probes {
                 match probe? {
-                    Probe::Exists(entry) => found.push(entry),
+                    Probe::Exists(FoundEntry { id, payload, length: at, .. }) => {
+                        let written = self.machine.append_at(payload, at);
+                        assert!(written.is_err() || written == Ok(id), "entries are recovered in order");
+                        length = Some(at);
+                    }
                     Probe::Absent => {
                         ended = true;
                         break;
                     }
                 }
             }
-            try_join_all(found.iter().map(|entry| self.add(entry, start))).await?;
-            if let Some(entry) = found.last() {
-                (last, length) = (Some(entry.id), Some(entry.length));
-            }
+            self.settle().await?;
             if ended {
-                return Ok((last, length));
+                return Ok((self.machine.last_add_confirmed(), length));
             }
         }
     }
 
-    async fn probe(&self, entry: EntryId) -> Result<Probe, LedgerError> {
-        let mut machine = ProbeMachine::new(self.quorum, entry);
-        let mut answers: FuturesUnordered<_> =
-            self.quorum.write_set(entry).map(|slot| self.ask(slot, Some(entry))).collect();
-        while let Some(answer) = answers.next().await {
-            machine.on_answer(answer?);
-            if let Progress::Done(probe) = machine.progress() {
-                return Ok(probe);
+    /// Ends when everything written is on Qa bookies.
+    async fn settle(&mut self) -> Result<(), LedgerError> {
+        loop {
+            while let Some(action) = self.machine.poll_action() {
+                self.act(action);
             }
-        }
-        Err(self.stuck(&format!("whether entry {entry} exists cannot be told")))
-    }
-
-    /// A fencing read of an entry, or of the newest one.
-    async fn ask(&self, slot: usize, entry: Option<EntryId>) -> Result<Answer, LedgerError> {
-        let connection = self.client.pool().get(&self.ensemble[slot]);
-        Ok(match connection.read(self.id, entry, Flags::RECOVERY_READ, Some(self.key)).await {
-            Some((Code::Ok, Some(body))) => match self.digest.open(body, self.id, entry) {
-                Ok((header, payload)) => Answer::Entry(FoundEntry {
-                    id: header.entry_id,
-                    last_add_confirmed: header.last_add_confirmed,
-                    length: header.length,
-                    payload,
-                }),
-                Err(error) => {
-                    tracing::warn!(ledger = %self.id, bookie = %self.ensemble[slot], %error, "a replica is corrupt");
-                    Answer::Unknown
-                }
-            },
-            Some((Code::NoEntry | Code::NoLedger, _)) => Answer::Absent,
-            Some((Code::Unauthorized, _)) => return Err(LedgerError::Unauthorized(self.id)),
-            Some(_) | None => Answer::Unknown,
-        })
-    }
-
-    /// Writes an entry again, as it was, to its write set; done when Qa bookies have it.
-    async fn add(&self, entry: &FoundEntry, confirmed: Option<EntryId>) -> Result<(), LedgerError> {
-        let header = BodyHeader {
-            ledger_id: self.id,
-            entry_id: entry.id,
-            last_add_confirmed: confirmed,
-            length: entry.length,
-        };
-        let sealed = self.digest.seal(&header, &entry.payload);
-        let mut head = BytesMut::new();
-        v2::encode_add_header(
-            &self.key,
-            Flags::RECOVERY_WRITE,
-            sealed.as_ref(),
-            entry.payload.len(),
-            &mut head,
-        );
-        let head = head.freeze();
-        let (to, mut done) = mpsc::unbounded_channel();
-        for slot in self.quorum.write_set(entry.id) {
-            let reply = AddReply::new(to.clone(), slot, 0, entry.id);
-            let (head, payload) = (head.clone(), entry.payload.clone());
-            let add = Add { ledger: self.id, entry: entry.id, head, payload, reply };
-            self.client.pool().get(&self.ensemble[slot]).add(add);
-        }
-        drop(to);
-        let (mut stored, mut failed) = (0, 0);
-        while let Some(done) = done.recv().await {
-            match done.outcome {
-                AddOutcome::Stored => stored += 1,
-                AddOutcome::Unauthorized => return Err(LedgerError::Unauthorized(self.id)),
-                AddOutcome::Fenced | AddOutcome::Failed => failed += 1,
+            if let Some(failure) = self.machine.failure() {
+                return Err(self.error_of(failure));
             }
-            if self.quorum.is_acknowledged(stored) {
+            if self.machine.last_add_confirmed() == self.machine.last_add_pushed() {
                 return Ok(());
             }
-            if self.quorum.is_out_of_reach(failed) {
-                break;
-            }
+            self.sending.outcomes().await;
+            self.sending.tell(&mut self.machine);
         }
-        Err(self.stuck(&format!("entry {} could not be made durable again", entry.id)))
     }
 
-    fn stuck(&self, reason: &str) -> LedgerError {
-        LedgerError::NotEnoughBookies { ledger: self.id, reason: reason.to_owned() }
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Send { slot, entry } => self.sending.send(slot, entry),
+            Action::ChangeEnsemble { first_entry, failed, required } => {
+                let trust = if required { Trust::First } else { Trust::Only };
+                let before = self.sending.ensemble();
+                let (ensemble, changed) = placement::replace(self.client, &before, failed, trust);
+                if changed.is_empty() {
+                    return self.machine.on_no_replacement();
+                }
+                self.sending.replace(changed, &ensemble);
+                self.segments.insert(first_entry, ensemble);
+                self.machine.on_ensemble_changed(changed);
+            }
+        }
+    }
+
+    fn error_of(&self, failure: WriterFailure) -> LedgerError {
+        match failure {
+            WriterFailure::Unauthorized => LedgerError::Unauthorized(self.id),
+            // A bookie takes what a recovery writes, fenced or not, unless the ledger has been deleted.
+            WriterFailure::Fenced => LedgerError::NoSuchLedger(self.id),
+            WriterFailure::OutOfReach => LedgerError::NotEnoughBookies {
+                ledger: self.id,
+                reason: "a recovered entry could not be made durable".into(),
+            },
+        }
     }
 }

@@ -41,6 +41,12 @@ impl Slots {
         self.0 & (1 << slot) != 0
     }
 
+    /// The slots in either set.
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// How many slots are in.
     pub fn len(self) -> usize {
         self.0.count_ones() as usize
@@ -53,7 +59,12 @@ impl Slots {
 
     /// The slots, ascending.
     pub fn iter(self) -> impl Iterator<Item = usize> {
-        (0..ENSEMBLE_MAX).filter(move |slot| self.contains(*slot))
+        let mut left = self.0;
+        std::iter::from_fn(move || {
+            let slot = left.trailing_zeros();
+            left &= left.wrapping_sub(1);
+            (slot < u64::BITS).then_some(slot as usize)
+        })
     }
 }
 

@@ -44,6 +44,8 @@ pub enum Action {
         first_entry: EntryId,
         /// The slots to be filled anew.
         failed: Slots,
+        /// Without it an entry cannot be acknowledged: even a bookie that failed lately is worth a try.
+        required: bool,
     },
 }
 
@@ -81,7 +83,7 @@ struct Pending {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Open,
-    Changing { failed: Slots },
+    Changing { failed: Slots, required: bool },
     Failed(WriterFailure),
 }
 
@@ -101,22 +103,30 @@ pub struct WriterMachine {
     suspects: Slots,
     /// No replacement existed when last asked: the writer goes on without until told otherwise.
     no_replacement: bool,
+    /// Whether a pending entry has lost too many copies to be acknowledged by its bookies as they are.
+    out_of_reach: bool,
 }
 
 impl WriterMachine {
     /// The writer of a new, empty ledger.
     pub fn new(quorum: Quorum) -> Self {
+        Self::resume(quorum, None, 0)
+    }
+
+    /// A writer that goes on after `confirmed`, where the ledger has `length` bytes: that of a recovery.
+    pub fn resume(quorum: Quorum, confirmed: Option<EntryId>, length: u64) -> Self {
         Self {
             quorum,
             state: State::Open,
-            next: EntryId::ZERO,
-            confirmed: None,
-            confirmed_length: 0,
-            length: 0,
+            next: confirmed.map_or(EntryId::ZERO, EntryId::next),
+            confirmed,
+            confirmed_length: length,
+            length,
             pending: VecDeque::new(),
             actions: VecDeque::new(),
             suspects: Slots::NONE,
             no_replacement: false,
+            out_of_reach: false,
         }
     }
 
@@ -127,12 +137,18 @@ impl WriterMachine {
 
     /// Takes an entry and gives its id, unless the writer has failed.
     pub fn append(&mut self, payload: Bytes) -> Result<EntryId, WriterFailure> {
+        let length = self.length + payload.len() as u64;
+        self.append_at(payload, length)
+    }
+
+    /// As [`append`](Self::append), with the ledger's length up to and including the entry as its first writer told it.
+    pub fn append_at(&mut self, payload: Bytes, length: u64) -> Result<EntryId, WriterFailure> {
         if let State::Failed(failure) = self.state {
             return Err(failure);
         }
         let id = self.next;
         self.next = id.next();
-        self.length += payload.len() as u64;
+        self.length = length;
         let entry = PendingEntry { id, payload, length: self.length, last_add_confirmed: self.confirmed };
         for slot in self.quorum.write_set(id) {
             self.actions.push_back(Action::Send { slot, entry: entry.clone() });
@@ -151,25 +167,30 @@ impl WriterMachine {
             AddOutcome::Unauthorized => return self.fail(WriterFailure::Unauthorized),
             AddOutcome::Stored | AddOutcome::Failed => {}
         }
-        // An answer for a confirmed entry changes nothing.
-        let Some(index) = self.index_of(id) else { return };
-        let pending = &mut self.pending[index];
         if outcome == AddOutcome::Stored {
-            pending.acked.insert(slot);
-            pending.failed.remove(slot);
             // The bookie works again: no reason to replace it any more.
             self.suspects.remove(slot);
-            self.complete();
-        } else if !pending.acked.contains(slot) {
-            pending.failed.insert(slot);
+        } else {
             self.suspects.insert(slot);
-            self.consider_change();
         }
+        // Of a confirmed entry only the news about the bookie matters.
+        if let Some(pending) = self.index_of(id).and_then(|index| self.pending.get_mut(index)) {
+            if outcome == AddOutcome::Stored {
+                pending.acked.insert(slot);
+                pending.failed.remove(slot);
+                return self.complete();
+            }
+            if !pending.acked.contains(slot) {
+                pending.failed.insert(slot);
+                self.out_of_reach |= self.quorum.is_out_of_reach(pending.failed.len());
+            }
+        }
+        self.consider_change();
     }
 
     /// The metadata names other bookies in `changed` now; entries not confirmed go to them again.
     pub fn on_ensemble_changed(&mut self, changed: Slots) {
-        let State::Changing { failed } = self.state else { return };
+        let State::Changing { failed, .. } = self.state else { return };
         self.state = State::Open;
         for slot in changed.iter() {
             self.suspects.remove(slot);
@@ -182,6 +203,7 @@ impl WriterMachine {
                 self.actions.push_back(Action::Send { slot, entry: pending.entry.clone() });
             }
         }
+        self.out_of_reach = self.first_out_of_reach().is_some();
         self.no_replacement = failed.iter().any(|slot| !changed.contains(slot));
         self.complete();
         self.consider_change();
@@ -189,7 +211,10 @@ impl WriterMachine {
 
     /// There is no bookie to replace any of the failed ones.
     pub fn on_no_replacement(&mut self) {
-        if let State::Changing { .. } = self.state {
+        if let State::Changing { required, .. } = self.state {
+            if required {
+                return self.fail(WriterFailure::OutOfReach);
+            }
             self.state = State::Open;
             self.no_replacement = true;
             self.complete();
@@ -272,19 +297,25 @@ impl WriterMachine {
         }
     }
 
+    fn first_out_of_reach(&self) -> Option<Slots> {
+        let mut failed = self.pending.iter().map(|pending| pending.failed);
+        failed.find(|failed| self.quorum.is_out_of_reach(failed.len()))
+    }
+
     fn consider_change(&mut self) {
-        if self.state != State::Open || self.suspects.is_empty() {
+        if self.state != State::Open {
             return;
         }
-        if !self.no_replacement {
-            let first_entry = self.confirmed.map_or(EntryId::ZERO, EntryId::next);
-            self.state = State::Changing { failed: self.suspects };
-            self.actions.push_back(Action::ChangeEnsemble { first_entry, failed: self.suspects });
+        let stuck = if self.out_of_reach { self.first_out_of_reach() } else { None };
+        let required = stuck.is_some();
+        self.out_of_reach = required;
+        let failed = self.suspects.union(stuck.unwrap_or_default());
+        if failed.is_empty() || (self.no_replacement && !required) {
             return;
         }
-        if self.pending.iter().any(|pending| self.quorum.is_out_of_reach(pending.failed.len())) {
-            self.fail(WriterFailure::OutOfReach);
-        }
+        let first_entry = self.confirmed.map_or(EntryId::ZERO, EntryId::next);
+        self.state = State::Changing { failed, required };
+        self.actions.push_back(Action::ChangeEnsemble { first_entry, failed, required });
     }
 
     fn fail(&mut self, failure: WriterFailure) {
@@ -360,6 +391,11 @@ mod tests {
         let id = append(&mut machine);
         machine.on_added(0, id, AddOutcome::Failed);
         machine.on_added(1, id, AddOutcome::Failed);
+        assert!(matches!(
+            std::iter::from_fn(|| machine.poll_action()).last(),
+            Some(Action::ChangeEnsemble { required: true, .. })
+        ));
+        machine.on_no_replacement();
         assert_eq!(machine.failure(), Some(WriterFailure::OutOfReach));
         assert_eq!(machine.append(Bytes::new()), Err(WriterFailure::OutOfReach));
     }
@@ -380,6 +416,39 @@ mod tests {
         assert_eq!(machine.last_add_confirmed(), None, "slot 0 has another bookie now");
         machine.on_added(1, id, AddOutcome::Stored);
         assert_eq!(machine.last_add_confirmed(), Some(id));
+    }
+
+    #[test]
+    fn a_copy_that_fails_after_its_entry_was_confirmed_still_has_its_bookie_replaced() {
+        let mut machine = machine();
+        let id = append(&mut machine);
+        for slot in 0..2 {
+            machine.on_added(slot, id, AddOutcome::Stored);
+        }
+        sends(&mut machine);
+        machine.on_added(2, id, AddOutcome::Failed);
+        let action = machine.poll_action();
+        assert!(
+            matches!(action, Some(Action::ChangeEnsemble { first_entry: EntryId(1), failed, .. }) if failed.contains(2))
+        );
+    }
+
+    #[test]
+    fn an_entry_that_went_out_of_reach_while_the_ensemble_changed_is_not_forgotten() {
+        let mut machine = machine();
+        let (first, second) = (append(&mut machine), append(&mut machine));
+        machine.on_added(0, first, AddOutcome::Failed);
+        machine.on_added(1, first, AddOutcome::Failed);
+        // Both bookies work again, but nobody will send them the first entry once more.
+        machine.on_added(0, second, AddOutcome::Stored);
+        machine.on_added(1, second, AddOutcome::Stored);
+        sends(&mut machine);
+        machine.on_no_replacement();
+        let Some(Action::ChangeEnsemble { failed, required: true, .. }) = machine.poll_action() else {
+            panic!("a change")
+        };
+        machine.on_ensemble_changed(failed);
+        assert_eq!(sends(&mut machine), [(0, 0), (1, 0), (0, 1), (1, 1)]);
     }
 
     #[test]

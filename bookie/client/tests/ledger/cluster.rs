@@ -1,0 +1,132 @@
+//! A few real bookies with the metadata store in memory, and what the tests do with ledgers over and over.
+
+use bytes::{Bytes, BytesMut};
+use magnetar_bookie::Bookie;
+use magnetar_common::Environment;
+use magnetar_common::metadata::{MemoryStore, SharedMetadata};
+use magnetar_ledger::{Client, ClientConfig, Event, LedgerError, LedgerOptions, Writer};
+use magnetar_proto::bookkeeper::v2::{self, Flags, Request, Response};
+use magnetar_proto::bookkeeper::{BookieId, Code};
+use magnetar_proto::ids::{EntryId, LedgerId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+pub(crate) struct Cluster {
+    pub(crate) metadata: SharedMetadata,
+    bookies: Vec<Option<Bookie>>,
+    pub(crate) client: Client,
+    dir: TempDir,
+}
+
+impl Cluster {
+    pub(crate) async fn start(count: usize) -> Self {
+        let metadata: SharedMetadata = Arc::new(MemoryStore::new());
+        let client = Self::client(&metadata).await;
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut cluster = Self { metadata, bookies: Vec::new(), client, dir };
+        for number in 0..count {
+            cluster.bookies.push(None);
+            cluster.start_bookie(number).await;
+        }
+        cluster
+    }
+
+    pub(crate) async fn start_bookie(&mut self, number: usize) {
+        let path = self.dir.path().join(number.to_string());
+        let mut config = magnetar_bookie::Config::new(path.join("journal"), vec![path.join("ledgers")]);
+        config.bookie_id = Some(BookieId::new(&format!("bookie-{number}")).expect("an id"));
+        let bookie =
+            Bookie::start(config, self.metadata.clone(), Environment::system()).await.expect("a bookie");
+        self.bookies[number] = Some(bookie);
+    }
+
+    pub(crate) async fn client(metadata: &SharedMetadata) -> Client {
+        Client::new(metadata.clone(), Environment::system(), ClientConfig::default()).await.expect("a client")
+    }
+
+    pub(crate) async fn stop(&mut self, bookie: usize) {
+        self.bookies[bookie].take().expect("running").shutdown().await.expect("a clean end");
+    }
+
+    /// Whether one bookie has an entry, asked past the client.
+    pub(crate) async fn holds(&self, bookie: usize, ledger: LedgerId, entry: u64) -> bool {
+        let address = self.bookies[bookie].as_ref().expect("running").local_addr();
+        let mut socket = tokio::net::TcpStream::connect(address).await.expect("a connection");
+        let mut out = BytesMut::new();
+        let entry_id = Some(EntryId(entry));
+        let read = Request::Read { ledger_id: ledger, entry_id, flags: Flags::NONE, master_key: None };
+        v2::encode_request(&read, &mut out);
+        socket.write_all(&out).await.expect("sent");
+        let mut answer = vec![0; socket.read_u32().await.expect("an answer") as usize];
+        socket.read_exact(&mut answer).await.expect("all of it");
+        let answer = v2::decode_response(answer.into()).expect("an answer to a read");
+        matches!(answer, Response::Read { code: Code::Ok, .. })
+    }
+
+    /// Stops the bookie in the first slot of the last segment; gives its number.
+    pub(crate) async fn stop_first_of(&mut self, writer: &Writer) -> usize {
+        let record = self.client.metadata(writer.id()).await.expect("metadata");
+        let id = record.last_segment().1[0].clone();
+        let of_ensemble = |bookie: &Option<Bookie>| bookie.as_ref().is_some_and(|bookie| *bookie.id() == id);
+        let index = self.bookies.iter().position(of_ensemble).expect("a member");
+        self.stop(index).await;
+        index
+    }
+}
+
+pub(crate) fn options() -> LedgerOptions {
+    LedgerOptions {
+        ensemble: 3,
+        write_quorum: 3,
+        ack_quorum: 2,
+        password: Bytes::new(),
+        custom: BTreeMap::new(),
+    }
+}
+
+pub(crate) fn payload(number: u64) -> Bytes {
+    Bytes::from(format!("entry {number}"))
+}
+
+pub(crate) async fn append(writer: &mut Writer, numbers: std::ops::Range<u64>) {
+    for number in numbers.clone() {
+        assert_eq!(writer.append(payload(number)).expect("open"), EntryId(number));
+    }
+    confirmed(writer, numbers.end - 1).await;
+}
+
+pub(crate) async fn confirmed(writer: &mut Writer, last: u64) {
+    loop {
+        match writer.next().await {
+            Event::Confirmed { last: confirmed } if confirmed.0 >= last => return,
+            Event::Confirmed { .. } => {}
+            Event::Failed(error) => panic!("{error}"),
+        }
+    }
+}
+
+pub(crate) async fn failure(writer: &mut Writer) -> LedgerError {
+    loop {
+        if let Event::Failed(error) = writer.next().await {
+            return error;
+        }
+    }
+}
+
+pub(crate) async fn read_all(reader: &magnetar_ledger::Reader, last: u64) -> Vec<Bytes> {
+    let mut all = Vec::new();
+    while all.len() as u64 <= last {
+        let entries = reader.read(EntryId(all.len() as u64), EntryId(last), 1 << 20).await.expect("entries");
+        for (id, payload) in entries {
+            assert_eq!(id.0, all.len() as u64);
+            all.push(payload);
+        }
+    }
+    all
+}
+
+pub(crate) fn payloads(count: u64) -> Vec<Bytes> {
+    (0..count).map(payload).collect()
+}

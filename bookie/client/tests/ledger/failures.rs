@@ -1,0 +1,184 @@
+//! Bookies and the metadata store at their worst.
+
+use crate::cluster::{Cluster, append, confirmed, options, payload, payloads, read_all};
+use futures_util::future::BoxFuture;
+use magnetar_common::Environment;
+use magnetar_common::metadata::{
+    Lease, MetadataError, MetadataStore, Op, Result, SharedMetadata, Value, Version, Watch,
+};
+use magnetar_ledger::{Client, ClientConfig, LedgerOptions};
+use magnetar_proto::ids::EntryId;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// Every entry on every bookie of the ensemble before it is acknowledged.
+fn all_of_two() -> LedgerOptions {
+    LedgerOptions { ensemble: 2, write_quorum: 2, ack_quorum: 2, ..options() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recovery_replaces_a_bookie_without_which_no_ack_quorum_is_left() {
+    let mut cluster = Cluster::start(3).await;
+    let mut writer = cluster.client.create(all_of_two()).await.expect("a ledger");
+    append(&mut writer, 0..100).await;
+    // More entries than are confirmed: the recovery has something to write again.
+    for number in 100..150 {
+        writer.append(payload(number)).expect("open");
+    }
+    let other = Cluster::client(&cluster.metadata).await;
+    let before = other.metadata(writer.id()).await.expect("metadata");
+    cluster.stop_first_of(&writer).await;
+    let id = writer.id();
+    drop(writer);
+    let reader = other.recover(id, b"").await.expect("recovered");
+    let last = reader.last_entry().expect("entries").0;
+    assert!((99..150).contains(&last), "{last}");
+    assert_eq!(read_all(&reader, last).await, payloads(last + 1));
+    let after = other.metadata(id).await.expect("metadata");
+    assert!(last == 99 || after.last_segment().1 != before.last_segment().1, "{after:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bookie_that_comes_back_serves_its_slot_again_but_not_what_it_missed() {
+    let mut cluster = Cluster::start(3).await;
+    let mut writer = cluster.client.create(options()).await.expect("a ledger");
+    append(&mut writer, 0..50).await;
+    let away = cluster.stop_first_of(&writer).await;
+    append(&mut writer, 50..100).await;
+    cluster.start_bookie(away).await;
+    append(&mut writer, 100..150).await;
+    // Once it is reconnected, it can carry the ack quorum while another is away.
+    let mut number = 150;
+    while !cluster.holds(away, writer.id(), number - 1).await {
+        append(&mut writer, number..number + 1).await;
+        number += 1;
+    }
+    assert!(!cluster.holds(away, writer.id(), 75).await);
+    cluster.stop((away + 1) % 3).await;
+    append(&mut writer, number..number + 50).await;
+    assert_eq!(read_all(&writer.reader(), number + 49).await, payloads(number + 50));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ledger_that_is_being_written_can_be_read_up_to_its_last_add_confirmed() {
+    let cluster = Cluster::start(3).await;
+    let mut writer = cluster.client.create(options()).await.expect("a ledger");
+    let id = writer.id();
+    let other = Cluster::client(&cluster.metadata).await;
+    assert_eq!(other.open(id, b"").await.expect("a reader").last_entry(), None);
+    append(&mut writer, 0..100).await;
+    assert_eq!(writer.reader().last_entry(), Some(EntryId(99)));
+    // Only the entry after it tells the bookies what has been confirmed.
+    append(&mut writer, 100..101).await;
+    let reader = other.open(id, b"").await.expect("a reader");
+    let last = reader.last_entry().expect("entries").0;
+    assert!(last >= 99, "{last}");
+    assert_eq!(read_all(&reader, last).await, payloads(last + 1));
+    append(&mut writer, 101..110).await;
+}
+
+/// A metadata store that can be told to carry writes out and lose their answers, and to answer nothing.
+struct Silent {
+    inner: SharedMetadata,
+    silent: AtomicBool,
+    written: Notify,
+}
+
+impl Silent {
+    fn check(&self) -> Result<()> {
+        let silent = self.silent.load(Ordering::SeqCst);
+        if silent { Err(MetadataError::Unavailable("no answer".into())) } else { Ok(()) }
+    }
+}
+
+impl MetadataStore for Silent {
+    fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Value>>> {
+        Box::pin(async move {
+            self.check()?;
+            self.inner.get(key).await
+        })
+    }
+
+    fn children<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Vec<String>>> {
+        self.inner.children(key)
+    }
+
+    fn scan<'a>(
+        &'a self,
+        prefix: &'a str,
+        start_after: Option<&'a str>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<(String, Value)>>> {
+        self.inner.scan(prefix, start_after, limit)
+    }
+
+    fn transact(&self, ops: Vec<Op>) -> BoxFuture<'_, Result<Vec<Option<Version>>>> {
+        Box::pin(async move {
+            let done = self.inner.transact(ops).await;
+            if self.silent.load(Ordering::SeqCst) {
+                self.written.notify_one();
+            }
+            self.check()?;
+            done
+        })
+    }
+
+    fn next_sequence<'a>(&'a self, parent: &'a str) -> BoxFuture<'a, Result<u64>> {
+        self.inner.next_sequence(parent)
+    }
+
+    fn watch(&self, prefix: &str) -> Watch {
+        self.inner.watch(prefix)
+    }
+
+    fn grant_lease(&self, ttl: Duration) -> BoxFuture<'_, Result<Lease>> {
+        self.inner.grant_lease(ttl)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_acknowledged_while_it_is_unknown_whether_an_ensemble_change_was_recorded() {
+    let mut cluster = Cluster::start(4).await;
+    let store = Arc::new(Silent {
+        inner: cluster.metadata.clone(),
+        silent: AtomicBool::new(false),
+        written: Notify::new(),
+    });
+    let client = Client::new(store.clone(), Environment::system(), ClientConfig::default()).await;
+    let mut writer = client.expect("a client").create(options()).await.expect("a ledger");
+    append(&mut writer, 0..10).await;
+    store.silent.store(true, Ordering::SeqCst);
+    cluster.stop_first_of(&writer).await;
+    writer.append(payload(10)).expect("open");
+    // The change reaches the store, its answer does not come back.
+    let mut number = 11;
+    loop {
+        tokio::select! {
+            () = store.written.notified() => break,
+            _ = writer.next() => {
+                writer.append(payload(number)).expect("open");
+                number += 1;
+            }
+        }
+    }
+    let before = writer.last_add_confirmed();
+    writer.append(payload(number)).expect("open");
+    let mut polls = 0;
+    while polls < 100 {
+        tokio::select! {
+            biased;
+            event = writer.next() => panic!("{event:?} while the ensemble is in doubt"),
+            () = tokio::task::yield_now() => polls += 1,
+        }
+    }
+    assert_eq!(writer.last_add_confirmed(), before);
+    store.silent.store(false, Ordering::SeqCst);
+    confirmed(&mut writer, number).await;
+    let record = cluster.client.metadata(writer.id()).await.expect("metadata");
+    assert_eq!(record.segments.len(), 2, "recorded once");
+    assert_eq!(read_all(&writer.reader(), number).await, payloads(number + 1));
+    let recovered = cluster.client.recover(writer.id(), b"").await.expect("recovered");
+    assert_eq!(recovered.last_entry(), Some(EntryId(number)));
+}

@@ -1,0 +1,6 @@
+//! The ledger from outside, as one program: over real bookies on sockets, and its machines under simulation.
+
+mod cluster;
+mod failures;
+mod ledgers;
+mod simulation;
