@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod config;
+pub mod cursor;
 pub mod dispatch;
 pub mod managed_ledger;
 pub mod metrics;

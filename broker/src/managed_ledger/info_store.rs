@@ -117,7 +117,7 @@ impl InfoStore {
 
 /// Puts the value if the key still has `version`. When the outcome of a try is unknown, the store is asked: the put may
 /// have happened.
-async fn put_checked(
+pub(crate) async fn put_checked(
     metadata: SharedMetadata,
     clock: SharedClock,
     name: String,

@@ -23,6 +23,7 @@ mod trim;
 pub use config::{MlConfig, MlEnv, Retention};
 pub use error::{AppendRefused, MlError, Refusal};
 pub use housekeeping::MlStats;
+pub(crate) use info_store::put_checked;
 pub use ledger_list::{LedgerInfo, LedgerList, LedgerState};
 pub use mark::MarkDelete;
 pub use open::exists;

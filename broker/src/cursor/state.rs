@@ -1,0 +1,204 @@
+//! The state of a cursor: which entries are acknowledged.
+
+use super::batches::{Batches, Narrowed};
+use super::ranges::{AckedRange, AckedSet};
+use super::snapshot::{MAX_BATCH_WORDS, MAX_RANGES, Snapshot};
+use crate::managed_ledger::{LedgerList, MarkDelete};
+use magnetar_proto::ids::Position;
+
+/// What an acknowledgement of single messages of a batch did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AckOutcome {
+    /// Nothing new.
+    Nothing,
+    /// Some messages of the batch are newly acknowledged, and some remain.
+    Partly {
+        /// How many are new.
+        newly: u32,
+    },
+    /// The whole entry is newly acknowledged.
+    Entry,
+}
+
+/// Everything up to the mark-delete position is acknowledged, nothing directly after it is, and what is acknowledged
+/// further on is kept one by one. The mark-delete position never passes the last confirmed entry and never moves back.
+///
+/// Whoever acknowledges passes the ledgers as they are then: what does not exist cannot be acknowledged.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cursor {
+    mark: MarkDelete,
+    acked: AckedSet,
+    batches: Batches,
+    properties: Vec<(String, i64)>,
+}
+
+impl Cursor {
+    /// A cursor with everything up to `mark` acknowledged.
+    pub fn new(mark: MarkDelete) -> Self {
+        Self { mark, acked: AckedSet::default(), batches: Batches::default(), properties: Vec::new() }
+    }
+
+    /// The cursor as it was when the snapshot was taken, fitted to the ledgers as they are now.
+    pub fn restore(snapshot: &Snapshot, ledgers: &LedgerList) -> Self {
+        let mut cursor = Self::new(snapshot.mark);
+        snapshot.ranges.iter().for_each(|range| cursor.acked.insert_range(*range));
+        for (position, set) in &snapshot.batches {
+            if !cursor.acked.contains(*position) {
+                cursor.batches.restore(*position, set.clone());
+            }
+        }
+        cursor.properties.clone_from(&snapshot.properties);
+        cursor.fit(ledgers);
+        cursor
+    }
+
+    /// Everything up to here is acknowledged.
+    pub fn mark_delete(&self) -> MarkDelete {
+        self.mark
+    }
+
+    /// Whether the whole entry is acknowledged.
+    pub fn is_acked(&self, position: Position) -> bool {
+        self.mark.covers(position) || self.acked.contains(position)
+    }
+
+    /// For a partly acknowledged batch: its bit set, in which a set bit is a message that is not acknowledged.
+    pub fn ack_set_of(&self, position: Position) -> Option<Vec<u64>> {
+        self.batches.get(position).map(<[u64]>::to_vec)
+    }
+
+    /// Entries acknowledged above the mark-delete position.
+    pub fn individually_acked(&self) -> u64 {
+        self.acked.len()
+    }
+
+    /// They as ranges, in order.
+    pub fn ranges(&self) -> Vec<AckedRange> {
+        self.acked.iter().collect()
+    }
+
+    /// Numbers that came with the mark-delete position.
+    pub fn properties(&self) -> &[(String, i64)] {
+        &self.properties
+    }
+
+    /// Sets them.
+    pub fn set_properties(&mut self, properties: Vec<(String, i64)>) {
+        self.properties = properties;
+    }
+
+    /// Acknowledges an entry. False if it was acknowledged, or does not exist.
+    pub fn ack(&mut self, position: Position, ledgers: &LedgerList) -> bool {
+        if self.is_acked(position) || !exists(position, ledgers) {
+            return false;
+        }
+        self.batches.remove(position);
+        if ledgers.next_after(self.mark) == position {
+            self.advance(position.into(), ledgers);
+            true
+        } else {
+            self.acked.insert(position)
+        }
+    }
+
+    /// Acknowledges those messages of a batch whose bit in `remaining` is clear or missing; `size` is how many messages
+    /// it has.
+    pub fn ack_batch(
+        &mut self,
+        position: Position,
+        remaining: &[u64],
+        size: u32,
+        ledgers: &LedgerList,
+    ) -> AckOutcome {
+        if self.is_acked(position) || !exists(position, ledgers) {
+            return AckOutcome::Nothing;
+        }
+        match self.batches.narrow(position, remaining, size) {
+            Narrowed::Unchanged => AckOutcome::Nothing,
+            Narrowed::Some(newly) => AckOutcome::Partly { newly },
+            Narrowed::All => {
+                if self.ack(position, ledgers) {
+                    AckOutcome::Entry
+                } else {
+                    AckOutcome::Nothing
+                }
+            }
+        }
+    }
+
+    /// Acknowledges everything before `position`, and of the entry there all, or those messages that the given bit set
+    /// of a batch (with the batch's size) leaves clear. Beyond the last confirmed entry it does nothing.
+    pub fn ack_cumulative(
+        &mut self,
+        position: Position,
+        batch: Option<(&[u64], u32)>,
+        ledgers: &LedgerList,
+    ) -> bool {
+        if self.mark.covers(position) || ledgers.last_confirmed().is_none_or(|last| position > last) {
+            return false;
+        }
+        let mark = match batch {
+            None if exists(position, ledgers) => position.into(),
+            _ => ledgers.mark_before(ledgers.valid_from(position)),
+        };
+        let moved = mark > self.mark;
+        if moved {
+            self.advance(mark, ledgers);
+        }
+        match batch {
+            Some((remaining, size)) => {
+                self.ack_batch(position, remaining, size, ledgers) != AckOutcome::Nothing || moved
+            }
+            None => moved,
+        }
+    }
+
+    /// Fits the cursor to ledgers that have gone or come to an end: the mark-delete position moves over what does not
+    /// exist any more.
+    pub fn fit(&mut self, ledgers: &LedgerList) {
+        let mark = ledgers.clamp(self.mark);
+        self.advance(mark, ledgers);
+    }
+
+    /// What is to be made durable.
+    pub fn snapshot(&self) -> Snapshot {
+        let mut words = 0;
+        let within = |(_, set): &(Position, &[u64])| {
+            words += set.len();
+            words <= MAX_BATCH_WORDS
+        };
+        let batches = self.batches.iter().take_while(within);
+        Snapshot {
+            mark: self.mark,
+            ranges: self.acked.iter().take(MAX_RANGES).collect(),
+            batches: batches.map(|(position, set)| (position, set.to_vec())).collect(),
+            properties: self.properties.clone(),
+        }
+    }
+
+    /// Moves the mark, and on over whatever is acknowledged behind it, into the following ledgers too.
+    fn advance(&mut self, mark: MarkDelete, ledgers: &LedgerList) {
+        self.mark = mark;
+        self.acked.remove_through(self.mark);
+        while let Some(end) = self.acked.run_end(ledgers.next_after(self.mark)) {
+            self.mark = end.into();
+            self.acked.remove_through(self.mark);
+        }
+        self.batches.remove_through(self.mark);
+        assert!(
+            ledgers.is_empty()
+                || ledgers.count_after(self.mark) > 0
+                || ledgers.clamp(self.mark) == ledgers.latest(),
+            "the mark-delete position {} is beyond the last confirmed entry {:?}",
+            self.mark,
+            ledgers.last_confirmed(),
+        );
+    }
+}
+
+/// Whether there is a confirmed entry.
+fn exists(position: Position, ledgers: &LedgerList) -> bool {
+    ledgers.last_confirmed().is_some_and(|last| position <= last)
+        && ledgers.get(position.ledger_id).is_some()
+        && ledgers.valid_from(position) == position
+}

@@ -1,0 +1,288 @@
+//! Makes a cursor durable: snapshots go to the cursor's ledger, of which the newest record is the state; which ledger
+//! that is stands in the cursor's head in the metadata store.
+
+use super::codec;
+use super::error::CursorError;
+use super::head::Head;
+use super::snapshot::Snapshot;
+use super::state::Cursor;
+use crate::managed_ledger::{LedgerList, MlConfig, MlEnv, put_checked};
+use bytes::Bytes;
+use magnetar_common::metadata::{Expect, MetadataError, Version};
+use magnetar_common::{layout, topic_name};
+use magnetar_ledger::{Event, LedgerError, Writer};
+use magnetar_proto::ids::LedgerId;
+use std::collections::BTreeMap;
+
+/// After so many records a new ledger is begun: recovery reads only the last one, but bookies keep them all.
+const MAX_RECORDS: u64 = 50_000;
+/// Or after so many bytes.
+const MAX_LEDGER_BYTES: u64 = 64 << 20;
+/// A state up to this size is folded into the head when the cursor is closed or taken over; a larger one stays in its
+/// ledger, for a metadata store is no place for it.
+const MAX_INLINE_BYTES: usize = 32 << 10;
+
+/// The durable side of one cursor. Only one owner's store succeeds in writing: recovery fences the ledger and changes the
+/// head, on which every new ledger of an older owner depends.
+///
+/// One operation at a time. An operation that is dropped early may or may not have happened, and the next one is sound.
+pub struct CursorStore {
+    env: MlEnv,
+    config: MlConfig,
+    managed_ledger: String,
+    name: String,
+    key: String,
+    /// Of the head.
+    version: Version,
+    /// The ledger that the head names.
+    ledger: Option<LedgerId>,
+    /// Its writer, if it takes records. It is always that of `ledger`.
+    writer: Option<Writer>,
+    properties: BTreeMap<String, String>,
+}
+
+impl CursorStore {
+    /// Creates a cursor; durable when this returns. No ledger is made before the first [`Self::persist`].
+    pub async fn create(
+        env: &MlEnv,
+        config: &MlConfig,
+        managed_ledger: &str,
+        name: &str,
+        snapshot: Snapshot,
+        properties: BTreeMap<String, String>,
+    ) -> Result<Self, CursorError> {
+        let mut store = Self::at(env, config, managed_ledger, name);
+        store.properties = properties;
+        let head = store.head(None, snapshot);
+        store.version = env.metadata.put(&store.key, head.encode(), Expect::Missing).await.map_err(
+            |error| match error {
+                MetadataError::Conflict { .. } => CursorError::Exists(name.to_owned()),
+                error => error.into(),
+            },
+        )?;
+        Ok(store)
+    }
+
+    /// The names of a managed ledger's durable cursors.
+    pub async fn list(env: &MlEnv, managed_ledger: &str) -> Result<Vec<String>, CursorError> {
+        let children = env.metadata.children(&layout::managed_ledger(managed_ledger)).await?;
+        let decode = |child: String| {
+            let reason = "its name is not encoded as it should be".to_owned();
+            topic_name::decode(&child).ok_or(CursorError::Corrupt { name: child, reason })
+        };
+        children.into_iter().map(decode).collect()
+    }
+
+    /// Takes a cursor over from whoever had it, and gives its state, fitted to the ledgers as they are, with the
+    /// properties it was created with. An older owner can make nothing durable any more.
+    pub async fn recover(
+        env: &MlEnv,
+        config: &MlConfig,
+        managed_ledger: &str,
+        name: &str,
+        ledgers: &LedgerList,
+    ) -> Result<(Self, Cursor, BTreeMap<String, String>), CursorError> {
+        let mut store = Self::at(env, config, managed_ledger, name);
+        let head = store.load_head().await?;
+        let snapshot = store.recover_snapshot(head).await?;
+        store.write_last(snapshot.clone()).await?;
+        let properties = store.properties.clone();
+        Ok((store, Cursor::restore(&snapshot, ledgers), properties))
+    }
+
+    /// Makes the snapshot durable, which replaces all earlier ones.
+    ///
+    /// # Errors
+    /// See [`CursorError::is_final`]; if it is not, an earlier snapshot or this one is durable, and it may be tried again.
+    pub async fn persist(&mut self, snapshot: Snapshot) -> Result<(), CursorError> {
+        let record = codec::encode(&snapshot);
+        if let Some(writer) = self.writer.as_mut().filter(|writer| !is_full(writer)) {
+            match append(writer, record.clone()).await {
+                Ok(()) => return Ok(()),
+                // Whoever has fenced it has changed the head as well: writing the next one tells.
+                Err(error) => {
+                    tracing::warn!(managed_ledger = self.managed_ledger, cursor = self.name, %error, "write a cursor");
+                    self.writer = None;
+                }
+            }
+        }
+        self.begin_ledger(snapshot, record).await
+    }
+
+    /// Makes the snapshot durable where the next owner finds it quickest: in the head, if it is not too large.
+    pub async fn close(mut self, snapshot: Snapshot) -> Result<(), CursorError> {
+        if codec::encode(&snapshot).len() <= MAX_INLINE_BYTES {
+            return self.write_last(snapshot).await;
+        }
+        self.persist(snapshot).await?;
+        if let Some(writer) = self.writer.take() {
+            writer.close().await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the cursor; durable when this returns.
+    pub async fn delete(mut self) -> Result<(), CursorError> {
+        self.writer = None;
+        match self.env.metadata.delete(&self.key, Expect::Version(self.version)).await {
+            Ok(()) | Err(MetadataError::NotFound { .. }) => {}
+            Err(MetadataError::Conflict { .. }) => return Err(CursorError::Fenced(self.name)),
+            Err(error) => return Err(error.into()),
+        }
+        self.drop_ledger(None).await;
+        Ok(())
+    }
+
+    /// Deletes a cursor that nobody has open, whatever its state. A missing one is no error.
+    pub async fn remove(
+        env: &MlEnv,
+        config: &MlConfig,
+        managed_ledger: &str,
+        name: &str,
+    ) -> Result<(), CursorError> {
+        let mut store = Self::at(env, config, managed_ledger, name);
+        match store.load_head().await {
+            Ok(head) => store.ledger = head.ledger,
+            Err(CursorError::NotFound(_)) => return Ok(()),
+            // Its ledger, if there is one, is an orphan then.
+            Err(CursorError::Corrupt { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        store.delete().await
+    }
+
+    fn at(env: &MlEnv, config: &MlConfig, managed_ledger: &str, name: &str) -> Self {
+        Self {
+            env: env.clone(),
+            config: config.clone(),
+            managed_ledger: managed_ledger.to_owned(),
+            name: name.to_owned(),
+            key: layout::cursor(managed_ledger, name),
+            version: Version(0),
+            ledger: None,
+            writer: None,
+            properties: BTreeMap::new(),
+        }
+    }
+
+    async fn load_head(&mut self) -> Result<Head, CursorError> {
+        let found = self.env.metadata.get(&self.key).await?;
+        let value = found.ok_or_else(|| CursorError::NotFound(self.name.clone()))?;
+        self.version = value.version;
+        Head::decode(&value.bytes).map_err(|reason| self.corrupt(reason))
+    }
+
+    async fn recover_snapshot(&mut self, head: Head) -> Result<Snapshot, CursorError> {
+        self.properties = head.properties;
+        self.ledger = head.ledger;
+        let recorded = match head.ledger {
+            None => None,
+            Some(id) => self.last_record(id).await?,
+        };
+        recorded.or(head.snapshot).ok_or_else(|| self.corrupt("there is no position".into()))
+    }
+
+    /// `None` if the ledger has no records or is gone: then the head's position, which is older, must do. Messages
+    /// acknowledged since are delivered again.
+    async fn last_record(&self, id: LedgerId) -> Result<Option<Snapshot>, CursorError> {
+        let reader = match self.env.ledgers.recover(id, &self.config.password).await {
+            Ok(reader) => reader,
+            Err(LedgerError::NoSuchLedger(_)) => {
+                tracing::warn!(cursor = self.name, ledger = %id, "a cursor's ledger is gone: falling back");
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let Some(last) = reader.last_entry() else { return Ok(None) };
+        let entries = reader.read(last, last, usize::MAX).await?;
+        let (_, record) = entries.first().ok_or_else(|| self.corrupt("its last record is missing".into()))?;
+        codec::decode(record).map(Some).map_err(|reason| self.corrupt(reason))
+    }
+
+    /// Writes the head, with the state in it if it fits, and lets go of the ledger then. The head is written even if
+    /// nothing has changed: its new version keeps an older owner from writing it.
+    async fn write_last(&mut self, snapshot: Snapshot) -> Result<(), CursorError> {
+        let fits = codec::encode(&snapshot).len() <= MAX_INLINE_BYTES;
+        let ledger = self.ledger.filter(|_| !fits);
+        self.put_head(ledger, snapshot).await?;
+        if fits {
+            self.writer = None;
+            self.drop_ledger(None).await;
+        }
+        Ok(())
+    }
+
+    /// The record is in the new ledger before the head names that ledger: there is always a state to be found.
+    async fn begin_ledger(&mut self, snapshot: Snapshot, record: Bytes) -> Result<(), CursorError> {
+        let options = self.config.ledger_options(&self.managed_ledger, Some(&self.name));
+        let mut writer = self.env.ledgers.create(options).await?;
+        let id = writer.id();
+        let named = match append(&mut writer, record).await {
+            Ok(()) => self.put_head(Some(id), snapshot).await,
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = named {
+            // When it is unknown whether the head names the ledger, the ledger must stay.
+            if !matches!(error, CursorError::Metadata(_)) {
+                self.delete_ledger(id).await;
+            }
+            return Err(error);
+        }
+        self.writer = Some(writer);
+        self.drop_ledger(Some(id)).await;
+        Ok(())
+    }
+
+    async fn put_head(&mut self, ledger: Option<LedgerId>, snapshot: Snapshot) -> Result<(), CursorError> {
+        let head = self.head(ledger, snapshot).encode();
+        let (metadata, clock) = (self.env.metadata.clone(), self.env.clock.clone());
+        let put = put_checked(metadata, clock, self.name.clone(), self.key.clone(), head, self.version);
+        self.version = put.await?;
+        Ok(())
+    }
+
+    /// Deletes the ledger that the head named until now.
+    async fn drop_ledger(&mut self, next: Option<LedgerId>) {
+        if let Some(old) = std::mem::replace(&mut self.ledger, next) {
+            self.delete_ledger(old).await;
+        }
+    }
+
+    async fn delete_ledger(&self, id: LedgerId) {
+        match self.env.ledgers.delete(id).await {
+            Ok(()) | Err(LedgerError::NoSuchLedger(_)) => {}
+            Err(error) => {
+                tracing::warn!(cursor = self.name, ledger = %id, %error, "delete a cursor's ledger: it stays as an orphan");
+            }
+        }
+    }
+
+    fn head(&self, ledger: Option<LedgerId>, snapshot: Snapshot) -> Head {
+        Head {
+            ledger,
+            snapshot: Some(snapshot),
+            properties: self.properties.clone(),
+            last_active_ms: self.env.clock.unix_ms(),
+        }
+    }
+
+    fn corrupt(&self, reason: String) -> CursorError {
+        CursorError::Corrupt { name: self.name.clone(), reason }
+    }
+}
+
+fn is_full(writer: &Writer) -> bool {
+    writer.last_add_pushed().is_some_and(|last| last.0 + 1 >= MAX_RECORDS)
+        || writer.length() >= MAX_LEDGER_BYTES
+}
+
+/// Returns when the record is durable.
+async fn append(writer: &mut Writer, record: Bytes) -> Result<(), LedgerError> {
+    let id = writer.append(record).map_err(|refused| refused.error)?;
+    while writer.last_add_confirmed().is_none_or(|last| last < id) {
+        if let Event::Failed(error) = writer.next().await {
+            return Err(error);
+        }
+    }
+    Ok(())
+}
