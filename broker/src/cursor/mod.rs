@@ -14,6 +14,8 @@ mod store;
 
 #[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod store_tests;
 
 pub use crate::managed_ledger::MarkDelete;
 pub use error::CursorError;

@@ -13,6 +13,7 @@ use magnetar_common::{layout, topic_name};
 use magnetar_ledger::{Event, LedgerError, Writer};
 use magnetar_proto::ids::LedgerId;
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 /// After so many records a new ledger is begun: recovery reads only the last one, but bookies keep them all.
 const MAX_RECORDS: u64 = 50_000;
@@ -37,7 +38,7 @@ pub struct CursorStore {
     /// The ledger that the head names.
     ledger: Option<LedgerId>,
     /// Its writer, if it takes records. It is always that of `ledger`.
-    writer: Option<Writer>,
+    writer: Exclusive<Option<Writer>>,
     properties: BTreeMap<String, String>,
 }
 
@@ -96,13 +97,13 @@ impl CursorStore {
     /// See [`CursorError::is_final`]; if it is not, an earlier snapshot or this one is durable, and it may be tried again.
     pub async fn persist(&mut self, snapshot: Snapshot) -> Result<(), CursorError> {
         let record = codec::encode(&snapshot);
-        if let Some(writer) = self.writer.as_mut().filter(|writer| !is_full(writer)) {
+        if let Some(writer) = self.writer.get_mut().as_mut().filter(|writer| !is_full(writer)) {
             match append(writer, record.clone()).await {
                 Ok(()) => return Ok(()),
                 // Whoever has fenced it has changed the head as well: writing the next one tells.
                 Err(error) => {
                     tracing::warn!(managed_ledger = self.managed_ledger, cursor = self.name, %error, "write a cursor");
-                    self.writer = None;
+                    *self.writer.get_mut() = None;
                 }
             }
         }
@@ -115,7 +116,7 @@ impl CursorStore {
             return self.write_last(snapshot).await;
         }
         self.persist(snapshot).await?;
-        if let Some(writer) = self.writer.take() {
+        if let Some(writer) = self.writer.get_mut().take() {
             writer.close().await?;
         }
         Ok(())
@@ -123,7 +124,7 @@ impl CursorStore {
 
     /// Deletes the cursor; durable when this returns.
     pub async fn delete(mut self) -> Result<(), CursorError> {
-        self.writer = None;
+        *self.writer.get_mut() = None;
         match self.env.metadata.delete(&self.key, Expect::Version(self.version)).await {
             Ok(()) | Err(MetadataError::NotFound { .. }) => {}
             Err(MetadataError::Conflict { .. }) => return Err(CursorError::Fenced(self.name)),
@@ -160,7 +161,7 @@ impl CursorStore {
             key: layout::cursor(managed_ledger, name),
             version: Version(0),
             ledger: None,
-            writer: None,
+            writer: Exclusive::default(),
             properties: BTreeMap::new(),
         }
     }
@@ -206,7 +207,7 @@ impl CursorStore {
         let ledger = self.ledger.filter(|_| !fits);
         self.put_head(ledger, snapshot).await?;
         if fits {
-            self.writer = None;
+            *self.writer.get_mut() = None;
             self.drop_ledger(None).await;
         }
         Ok(())
@@ -228,7 +229,7 @@ impl CursorStore {
             }
             return Err(error);
         }
-        self.writer = Some(writer);
+        *self.writer.get_mut() = Some(writer);
         self.drop_ledger(Some(id)).await;
         Ok(())
     }
@@ -268,6 +269,16 @@ impl CursorStore {
 
     fn corrupt(&self, reason: String) -> CursorError {
         CursorError::Corrupt { name: self.name.clone(), reason }
+    }
+}
+
+/// What only its owner reaches, so that a reference to the whole may go to another thread. Never locked.
+#[derive(Default)]
+struct Exclusive<T>(Mutex<T>);
+
+impl<T> Exclusive<T> {
+    fn get_mut(&mut self) -> &mut T {
+        self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

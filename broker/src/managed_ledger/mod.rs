@@ -20,6 +20,11 @@ mod shell;
 mod tail;
 mod trim;
 
+#[cfg(test)]
+pub(crate) mod test_cluster;
+#[cfg(test)]
+mod tests;
+
 pub use config::{MlConfig, MlEnv, Retention};
 pub use error::{AppendRefused, MlError, Refusal};
 pub use housekeeping::MlStats;

@@ -1,0 +1,135 @@
+//! Durable cursors over three real bookies.
+
+use super::*;
+use crate::managed_ledger::test_cluster::{Cluster, NAME, append, small_ledgers};
+use crate::managed_ledger::{LedgerList, MlConfig};
+use magnetar_proto::ids::Position;
+use std::collections::BTreeMap;
+
+fn properties() -> BTreeMap<String, String> {
+    BTreeMap::from([("key".to_owned(), "value".to_owned())])
+}
+
+async fn create(cluster: &Cluster, cursor: &Cursor) -> CursorStore {
+    let config = MlConfig::default();
+    CursorStore::create(&cluster.env, &config, NAME, "sub/1", cursor.snapshot(), properties()).await.unwrap()
+}
+
+async fn recover(cluster: &Cluster, list: &LedgerList) -> (CursorStore, Cursor) {
+    let recovered = CursorStore::recover(&cluster.env, &MlConfig::default(), NAME, "sub/1", list).await;
+    let (store, cursor, kept) = recovered.unwrap();
+    assert_eq!(kept, properties());
+    (store, cursor)
+}
+
+/// Thirty entries in several ledgers.
+async fn topic(cluster: &Cluster) -> (LedgerList, Vec<Position>) {
+    let mut ml = cluster.open(small_ledgers()).await;
+    let positions = append(&mut ml, 0..30).await;
+    let list = ml.ledgers().clone();
+    ml.close().await.unwrap();
+    (list, positions)
+}
+
+#[tokio::test]
+async fn a_cursor_is_durable_when_it_is_created() {
+    let cluster = Cluster::start().await;
+    let (list, positions) = topic(&cluster).await;
+    let cursor = Cursor::new(positions[3].into());
+    drop(create(&cluster, &cursor).await);
+    assert_eq!(CursorStore::list(&cluster.env, NAME).await.unwrap(), ["sub/1"]);
+    assert_eq!(recover(&cluster, &list).await.1, cursor);
+    let config = MlConfig::default();
+    let again = CursorStore::create(&cluster.env, &config, NAME, "sub/1", cursor.snapshot(), properties());
+    assert!(matches!(again.await, Err(CursorError::Exists(_))));
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn an_owner_that_vanished_loses_no_persisted_acknowledgement() {
+    let cluster = Cluster::start().await;
+    let (list, positions) = topic(&cluster).await;
+    let mut cursor = Cursor::new(list.earliest());
+    let mut store = create(&cluster, &cursor).await;
+    for number in [0, 1, 5, 17, 29] {
+        assert!(cursor.ack(positions[number], &list));
+        cursor.ack_batch(positions[number + 1 - number / 29], &[0b10], 2, &list);
+        store.persist(cursor.snapshot()).await.unwrap();
+    }
+    drop(store);
+    let (mut store, mut recovered) = recover(&cluster, &list).await;
+    assert_eq!(recovered, cursor);
+    recovered.ack_cumulative(positions[20], None, &list);
+    store.persist(recovered.snapshot()).await.unwrap();
+    drop(store);
+    assert_eq!(recover(&cluster, &list).await.1, recovered);
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn an_older_owner_makes_nothing_durable() {
+    let cluster = Cluster::start().await;
+    let (list, positions) = topic(&cluster).await;
+    let mut cursor = Cursor::new(list.earliest());
+    let idle = create(&cluster, &cursor).await;
+    let mut old = recover(&cluster, &list).await.0;
+    old.persist(cursor.snapshot()).await.unwrap();
+    let mut new = recover(&cluster, &list).await.0;
+    cursor.ack(positions[0], &list);
+    assert!(old.persist(cursor.snapshot()).await.unwrap_err().is_final());
+    for older in [old, idle] {
+        assert!(matches!(older.close(cursor.snapshot()).await, Err(CursorError::Fenced(_))));
+    }
+    new.persist(Cursor::new(positions[9].into()).snapshot()).await.unwrap();
+    assert_eq!(recover(&cluster, &list).await.1.mark_delete(), positions[9].into());
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_clean_close_folds_a_small_state_into_the_head_and_keeps_a_large_one_in_its_ledger() {
+    let cluster = Cluster::start().await;
+    let (list, positions) = topic(&cluster).await;
+    let ledger_of = |cluster: &Cluster| {
+        let metadata = cluster.env.metadata.clone();
+        async move {
+            let key = magnetar_common::layout::cursor(NAME, "sub/1");
+            head::Head::decode(&metadata.get(&key).await.unwrap().unwrap().bytes).unwrap().ledger
+        }
+    };
+    let mut cursor = Cursor::new(list.earliest());
+    let mut store = create(&cluster, &cursor).await;
+    cursor.ack(positions[4], &list);
+    store.persist(cursor.snapshot()).await.unwrap();
+    let used = ledger_of(&cluster).await.expect("a ledger");
+    store.close(cursor.snapshot()).await.unwrap();
+    assert_eq!(ledger_of(&cluster).await, None);
+    assert!(!cluster.ledger_exists(used).await);
+
+    let (mut store, mut cursor) = recover(&cluster, &list).await;
+    cursor.set_properties((0..5000).map(|number| (format!("property {number}"), number)).collect());
+    store.persist(cursor.snapshot()).await.unwrap();
+    store.close(cursor.snapshot()).await.unwrap();
+    assert!(ledger_of(&cluster).await.is_some());
+    for _ in 0..2 {
+        assert_eq!(recover(&cluster, &list).await.1, cursor);
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_deleted_cursor_is_gone_with_its_ledger() {
+    let cluster = Cluster::start().await;
+    let (list, _) = topic(&cluster).await;
+    let cursor = Cursor::new(list.earliest());
+    let mut store = create(&cluster, &cursor).await;
+    store.persist(cursor.snapshot()).await.unwrap();
+    store.delete().await.unwrap();
+    assert_eq!(CursorStore::list(&cluster.env, NAME).await.unwrap(), Vec::<String>::new());
+    let mut store = create(&cluster, &cursor).await;
+    store.persist(cursor.snapshot()).await.unwrap();
+    for _ in 0..2 {
+        CursorStore::remove(&cluster.env, &MlConfig::default(), NAME, "sub/1").await.unwrap();
+    }
+    assert_eq!(CursorStore::list(&cluster.env, NAME).await.unwrap(), Vec::<String>::new());
+    cluster.stop().await;
+}
