@@ -12,6 +12,7 @@ use bytes::Bytes;
 use magnetar_common::Environment;
 
 use crate::client::{Batching, Client, Consumer, Message, Producer, SubType, Subscribe};
+use crate::standalone::StopSignals;
 
 /// Messages in flight while publishing by hand.
 const IN_FLIGHT_MAX: usize = 1000;
@@ -204,9 +205,10 @@ async fn consume(args: ConsumeArgs) -> anyhow::Result<()> {
         };
         consumers.push_back(client.consumer(subscribe).await?);
     }
+    let mut signals = StopSignals::install()?;
     let outcome = tokio::select! {
         outcome = receive(&mut consumers, args.num) => outcome,
-        () = crate::standalone::terminated() => Ok(()),
+        () = signals.received() => Ok(()),
     };
     for consumer in consumers {
         consumer.close().await?;

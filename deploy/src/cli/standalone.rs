@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use crate::standalone::{Config, Standalone};
+use crate::standalone::{Config, Standalone, StopSignals};
 
 /// Flags of `magnetar standalone`.
 #[derive(Debug, clap::Args)]
@@ -43,7 +43,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         anyhow::bail!("metadata {}: not available in this build: use --metadata embedded", args.metadata);
     }
     magnetar_common::telemetry::init();
-    let standalone = Standalone::start(Config {
+    let mut signals = StopSignals::install()?;
+    let config = Config {
         data_dir: args.data_dir,
         bind: args.bind,
         broker_port: args.broker_port,
@@ -51,8 +52,12 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         bookies: args.bookies,
         advertise: args.advertise,
         cluster: args.cluster,
-    })
-    .await?;
+    };
+    let standalone = tokio::select! {
+        started = Standalone::start(config) => started?,
+        // Nothing was promised to anybody yet, so there is nothing to drain.
+        () = signals.received() => return Ok(()),
+    };
     println!("{}", standalone.ready_line());
-    standalone.serve().await
+    standalone.serve(signals).await
 }

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use super::stats::{Figures, Recorder, Shared};
 use super::{Limits, Target};
+use crate::standalone::StopSignals;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -27,7 +28,7 @@ pub(super) async fn run(
     let mut measured_from = clock.now();
     let started = measured_from;
     let mut line_from = measured_from;
-    let mut signal = std::pin::pin!(crate::standalone::terminated());
+    let mut signals = StopSignals::install()?;
     let mut running = true;
     while running {
         let now = clock.now();
@@ -47,7 +48,7 @@ pub(super) async fn run(
                     running = !workers.is_empty();
                 }
             },
-            () = &mut signal => running = false,
+            () = signals.received() => running = false,
         }
         let now = clock.now();
         let ends_warmup = !warm && now >= started + limits.warmup;

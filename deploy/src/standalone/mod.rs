@@ -21,7 +21,7 @@ use magnetar_proto::bookkeeper::BookieId;
 use tokio::task::JoinSet;
 
 use self::data_dir::DataDir;
-pub(crate) use self::signals::terminated;
+pub(crate) use self::signals::StopSignals;
 
 /// What each half of the shutdown may take; together below the five seconds that are promised. The broker bounds its own
 /// steps, at 3.5 s in all.
@@ -96,14 +96,15 @@ impl Standalone {
 
     /// Serves until SIGTERM or SIGINT, then stops in order. A bookie that can no longer make entries durable ends the
     /// process with an error: its restart replays the journal.
-    pub(crate) async fn serve(self) -> anyhow::Result<()> {
+    pub(crate) async fn serve(self, mut signals: StopSignals) -> anyhow::Result<()> {
         let failure = tokio::select! {
-            () = terminated() => None,
+            () = signals.received() => None,
             failure = first_failure(&self.bookies) => Some(failure),
         };
         if let Some((bookie, error)) = failure {
             anyhow::bail!("bookie {bookie}: {error}: check its disk, then start again");
         }
+        signals.end_at_the_next();
         tracing::info!("stopping");
         self.stop().await
     }
