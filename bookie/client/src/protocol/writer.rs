@@ -94,6 +94,10 @@ pub struct WriterMachine {
     state: State,
     next: EntryId,
     confirmed: Option<EntryId>,
+    /// What a recovery tells bookies as the last add confirmed: that of the writer, where it began. What it confirms itself
+    /// may lie on an ensemble that nobody else knows of before it closes the ledger; a recovery after it, should it fail,
+    /// must not take those entries for durable.
+    recovered_from: Option<Option<EntryId>>,
     /// Payload bytes up to the last add confirmed, and up to the last add pushed.
     confirmed_length: u64,
     length: u64,
@@ -110,7 +114,7 @@ pub struct WriterMachine {
 impl WriterMachine {
     /// The writer of a new, empty ledger.
     pub fn new(quorum: Quorum) -> Self {
-        Self::resume(quorum, None, 0)
+        Self { recovered_from: None, ..Self::resume(quorum, None, 0) }
     }
 
     /// A writer that goes on after `confirmed`, where the ledger has `length` bytes: that of a recovery.
@@ -120,6 +124,7 @@ impl WriterMachine {
             state: State::Open,
             next: confirmed.map_or(EntryId::ZERO, EntryId::next),
             confirmed,
+            recovered_from: Some(confirmed),
             confirmed_length: length,
             length,
             pending: VecDeque::new(),
@@ -149,7 +154,8 @@ impl WriterMachine {
         let id = self.next;
         self.next = id.next();
         self.length = length;
-        let entry = PendingEntry { id, payload, length: self.length, last_add_confirmed: self.confirmed };
+        let last_add_confirmed = self.recovered_from.unwrap_or(self.confirmed);
+        let entry = PendingEntry { id, payload, length, last_add_confirmed };
         for slot in self.quorum.write_set(id) {
             self.actions.push_back(Action::Send { slot, entry: entry.clone() });
         }
@@ -431,6 +437,20 @@ mod tests {
         assert!(
             matches!(action, Some(Action::ChangeEnsemble { first_entry: EntryId(1), failed, .. }) if failed.contains(2))
         );
+    }
+
+    #[test]
+    fn a_recovery_never_calls_confirmed_what_only_it_has_confirmed() {
+        let mut machine = WriterMachine::resume(machine().quorum(), Some(EntryId(4)), 5);
+        let first = append(&mut machine);
+        for slot in 0..3 {
+            machine.on_added(slot, first, AddOutcome::Stored);
+        }
+        assert_eq!(machine.last_add_confirmed(), Some(EntryId(5)));
+        append(&mut machine);
+        let last = std::iter::from_fn(|| machine.poll_action()).last();
+        let Some(Action::Send { entry, .. }) = last else { panic!("{last:?}") };
+        assert_eq!((entry.id, entry.last_add_confirmed), (EntryId(6), Some(EntryId(4))));
     }
 
     #[test]

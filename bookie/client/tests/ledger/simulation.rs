@@ -49,8 +49,8 @@ enum Message {
     Fenced { recoverer: usize, attempt: u64, slot: usize, answer: Answer },
     Probe { recoverer: usize, attempt: u64, bookie: usize, entry: EntryId },
     Probed { recoverer: usize, attempt: u64, entry: EntryId, answer: Answer },
-    Copy { recoverer: usize, attempt: u64, bookie: usize, entry: FoundEntry },
-    Copied { recoverer: usize, attempt: u64, entry: EntryId, stored: bool },
+    Copy { recoverer: usize, attempt: u64, slot: usize, generation: u64, bookie: usize, entry: PendingEntry },
+    Copied { recoverer: usize, attempt: u64, slot: usize, generation: u64, id: EntryId, outcome: AddOutcome },
     Start { recoverer: usize },
 }
 
@@ -58,7 +58,7 @@ enum Phase {
     Idle,
     Fencing(FenceMachine),
     Probing(ProbeMachine, EntryId),
-    Copying { entry: EntryId, stored: usize, answered: usize },
+    Copying,
     Done(Option<EntryId>),
 }
 
@@ -66,8 +66,27 @@ struct Recoverer {
     phase: Phase,
     /// Answers to earlier attempts are ignored.
     attempt: u64,
+    /// The last segment as recorded, which is asked.
+    asked: Vec<usize>,
+    /// Writes what was found to an ensemble of its own, recorded only when the ledger is closed.
+    machine: WriterMachine,
     ensemble: Vec<usize>,
-    last: Option<EntryId>,
+    generations: Vec<u64>,
+    segments: BTreeMap<EntryId, Vec<usize>>,
+}
+
+impl Recoverer {
+    fn new(quorum: Quorum) -> Self {
+        Self {
+            phase: Phase::Idle,
+            attempt: 0,
+            asked: Vec::new(),
+            machine: WriterMachine::new(quorum),
+            ensemble: Vec::new(),
+            generations: vec![0; quorum.ensemble()],
+            segments: BTreeMap::new(),
+        }
+    }
 }
 
 struct World {
@@ -81,6 +100,8 @@ struct World {
     recoverers: Vec<Recoverer>,
     messages: Vec<Message>,
     hostile: bool,
+    /// How many ensembles the recovery that closed the ledger recorded.
+    recovered_segments: usize,
 }
 
 fn payload(id: EntryId) -> Bytes {
@@ -94,7 +115,6 @@ impl World {
         let (ensemble, write, ack) = sizes[usize::try_from(random.below(5)).unwrap_or(0)];
         let quorum = Quorum::new(ensemble, write, ack).expect("valid");
         let first: Vec<usize> = (0..quorum.ensemble()).collect();
-        let recoverer = || Recoverer { phase: Phase::Idle, attempt: 0, ensemble: Vec::new(), last: None };
         Self {
             random,
             quorum,
@@ -106,9 +126,10 @@ impl World {
             writer: WriterMachine::new(quorum),
             generations: vec![0; first.len()],
             ensemble: first,
-            recoverers: vec![recoverer(), recoverer()],
+            recoverers: vec![Recoverer::new(quorum), Recoverer::new(quorum)],
             messages: Vec::new(),
             hostile: true,
+            recovered_segments: 0,
         }
     }
 
@@ -171,13 +192,7 @@ impl World {
         match self.messages.swap_remove(index) {
             Message::Add { slot, generation, bookie, entry } => {
                 let id = entry.id;
-                let found = FoundEntry {
-                    id,
-                    last_add_confirmed: entry.last_add_confirmed,
-                    length: entry.length,
-                    payload: entry.payload,
-                };
-                let outcome = self.add(bookie, found, false);
+                let outcome = self.add(bookie, entry, false);
                 self.messages.push(Message::Added { slot, generation, id, outcome });
             }
             Message::Added { slot, generation, id, outcome } => {
@@ -195,10 +210,10 @@ impl World {
                 let answer = self.fencing_read(bookie, Some(entry));
                 self.messages.push(Message::Probed { recoverer, attempt, entry, answer });
             }
-            Message::Copy { recoverer, attempt, bookie, entry } => {
+            Message::Copy { recoverer, attempt, slot, generation, bookie, entry } => {
                 let id = entry.id;
-                let stored = self.add(bookie, entry, true) == AddOutcome::Stored;
-                self.messages.push(Message::Copied { recoverer, attempt, entry: id, stored });
+                let outcome = self.add(bookie, entry, true);
+                self.messages.push(Message::Copied { recoverer, attempt, slot, generation, id, outcome });
             }
             Message::Fenced { recoverer, attempt, slot, answer } => {
                 self.on_fenced(recoverer, attempt, slot, answer)
@@ -206,14 +221,18 @@ impl World {
             Message::Probed { recoverer, attempt, entry, answer } => {
                 self.on_probed(recoverer, attempt, entry, answer)
             }
-            Message::Copied { recoverer, attempt, entry, stored } => {
-                self.on_copied(recoverer, attempt, entry, stored)
+            Message::Copied { recoverer: index, attempt, slot, generation, id, outcome } => {
+                let recoverer = &mut self.recoverers[index];
+                if recoverer.attempt == attempt && recoverer.generations[slot] == generation {
+                    recoverer.machine.on_added(slot, id, outcome);
+                    self.copy(index);
+                }
             }
         }
     }
 
     /// A lost request was not carried out; a lost answer was. The asker cannot tell.
-    fn add(&mut self, bookie: usize, entry: FoundEntry, recovery: bool) -> AddOutcome {
+    fn add(&mut self, bookie: usize, entry: PendingEntry, recovery: bool) -> AddOutcome {
         let lost_request = self.chance(5);
         let lost_answer = self.chance(5);
         let bookie = &mut self.bookies[bookie];
@@ -223,7 +242,8 @@ impl World {
         if bookie.fenced && !recovery {
             return if lost_answer { AddOutcome::Failed } else { AddOutcome::Fenced };
         }
-        bookie.entries.insert(entry.id, entry);
+        let PendingEntry { id, payload, length, last_add_confirmed } = entry;
+        bookie.entries.insert(id, FoundEntry { id, payload, length, last_add_confirmed });
         if lost_answer { AddOutcome::Failed } else { AddOutcome::Stored }
     }
 
@@ -250,21 +270,26 @@ impl World {
         if self.metadata.state != State::Open {
             return self.writer.on_taken_over();
         }
-        let mut spare: Vec<usize> = (0..BOOKIES)
-            .filter(|bookie| !self.ensemble.contains(bookie) && !self.bookies[*bookie].down)
-            .collect();
-        self.random.shuffle(&mut spare);
-        let mut changed = Slots::NONE;
-        for (slot, bookie) in failed.iter().zip(spare) {
-            self.ensemble[slot] = bookie;
-            self.generations[slot] += 1;
-            changed.insert(slot);
-        }
+        let (ensemble, changed) = self.replace(&self.ensemble, failed);
         if changed.is_empty() {
             return self.writer.on_no_replacement();
         }
+        changed.iter().for_each(|slot| self.generations[slot] += 1);
+        self.ensemble = ensemble;
         self.metadata.segments.insert(first_entry, self.ensemble.clone());
         self.writer.on_ensemble_changed(changed);
+    }
+
+    fn replace(&self, before: &[usize], failed: Slots) -> (Vec<usize>, Slots) {
+        let spare = |bookie: &usize| !before.contains(bookie) && !self.bookies[*bookie].down;
+        let mut spare: Vec<usize> = (0..BOOKIES).filter(spare).collect();
+        self.random.shuffle(&mut spare);
+        let (mut ensemble, mut changed) = (before.to_vec(), Slots::NONE);
+        for (slot, bookie) in failed.iter().zip(spare) {
+            ensemble[slot] = bookie;
+            changed.insert(slot);
+        }
+        (ensemble, changed)
     }
 
     fn start(&mut self, index: usize) {
@@ -279,9 +304,11 @@ impl World {
         let (start, ensemble) = self.metadata.segments.last_key_value().expect("a segment");
         let recoverer = &mut self.recoverers[index];
         recoverer.attempt += 1;
+        recoverer.asked = ensemble.clone();
         recoverer.ensemble = ensemble.clone();
+        recoverer.segments.clear();
         recoverer.phase = Phase::Fencing(FenceMachine::new(self.quorum, *start));
-        for (slot, bookie) in recoverer.ensemble.iter().enumerate() {
+        for (slot, bookie) in recoverer.asked.iter().enumerate() {
             let fence =
                 Message::Fence { recoverer: index, attempt: recoverer.attempt, slot, bookie: *bookie };
             self.messages.push(fence);
@@ -298,7 +325,7 @@ impl World {
         match machine.progress() {
             Progress::Waiting => {}
             Progress::Done(start) => {
-                recoverer.last = start;
+                recoverer.machine = WriterMachine::resume(self.quorum, start, 0);
                 self.probe_next(index);
             }
             Progress::Stuck => self.again(index),
@@ -307,10 +334,10 @@ impl World {
 
     fn probe_next(&mut self, index: usize) {
         let recoverer = &mut self.recoverers[index];
-        let entry = recoverer.last.map_or(EntryId::ZERO, EntryId::next);
+        let entry = recoverer.machine.last_add_confirmed().map_or(EntryId::ZERO, EntryId::next);
         recoverer.phase = Phase::Probing(ProbeMachine::new(self.quorum, entry), entry);
         for slot in self.quorum.write_set(entry) {
-            let bookie = recoverer.ensemble[slot];
+            let bookie = recoverer.asked[slot];
             self.messages.push(Message::Probe {
                 recoverer: index,
                 attempt: recoverer.attempt,
@@ -332,33 +359,47 @@ impl World {
             Progress::Stuck => self.again(index),
             Progress::Done(Probe::Absent) => self.close(index),
             Progress::Done(Probe::Exists(found)) => {
-                recoverer.phase = Phase::Copying { entry: id, stored: 0, answered: 0 };
-                for slot in self.quorum.write_set(id) {
-                    let (attempt, bookie) = (recoverer.attempt, recoverer.ensemble[slot]);
-                    self.messages.push(Message::Copy {
-                        recoverer: index,
-                        attempt,
-                        bookie,
-                        entry: found.clone(),
-                    });
-                }
+                let written = recoverer.machine.append_at(found.payload, found.length);
+                assert_eq!(written, Ok(id), "entries are recovered in order");
+                recoverer.phase = Phase::Copying;
+                self.copy(index);
             }
         }
     }
 
-    fn on_copied(&mut self, index: usize, attempt: u64, id: EntryId, was_stored: bool) {
-        let recoverer = &mut self.recoverers[index];
-        let Phase::Copying { entry, stored, answered } = &mut recoverer.phase else { return };
-        if recoverer.attempt != attempt || *entry != id {
+    /// Carries out what the recoverer's machine wants, and goes on when all is written.
+    fn copy(&mut self, index: usize) {
+        while let Some(action) = self.recoverers[index].machine.poll_action() {
+            match action {
+                Action::Send { slot, entry } => {
+                    let recoverer = &self.recoverers[index];
+                    let (attempt, generation) = (recoverer.attempt, recoverer.generations[slot]);
+                    let bookie = recoverer.ensemble[slot];
+                    let copy = Message::Copy { recoverer: index, attempt, slot, generation, bookie, entry };
+                    self.messages.push(copy);
+                }
+                Action::ChangeEnsemble { first_entry, failed, .. } => {
+                    let (ensemble, changed) = self.replace(&self.recoverers[index].ensemble, failed);
+                    let recoverer = &mut self.recoverers[index];
+                    if changed.is_empty() {
+                        recoverer.machine.on_no_replacement();
+                        continue;
+                    }
+                    changed.iter().for_each(|slot| recoverer.generations[slot] += 1);
+                    recoverer.segments.insert(first_entry, ensemble.clone());
+                    recoverer.ensemble = ensemble;
+                    recoverer.machine.on_ensemble_changed(changed);
+                }
+            }
+        }
+        let recoverer = &self.recoverers[index];
+        if !matches!(recoverer.phase, Phase::Copying) {
             return;
         }
-        *answered += 1;
-        *stored += usize::from(was_stored);
-        if self.quorum.is_acknowledged(*stored) {
-            recoverer.last = Some(id);
-            self.probe_next(index);
-        } else if *answered == self.quorum.write() {
+        if recoverer.machine.failure().is_some() {
             self.again(index);
+        } else if recoverer.machine.last_add_confirmed() == recoverer.machine.last_add_pushed() {
+            self.probe_next(index);
         }
     }
 
@@ -369,7 +410,10 @@ impl World {
 
     fn close(&mut self, index: usize) {
         if self.metadata.state == State::InRecovery {
-            self.metadata.state = State::Closed(self.recoverers[index].last);
+            let recoverer = &self.recoverers[index];
+            self.metadata.state = State::Closed(recoverer.machine.last_add_confirmed());
+            self.metadata.segments.extend(recoverer.segments.clone());
+            self.recovered_segments += recoverer.segments.len();
         }
         let State::Closed(last) = self.metadata.state else { panic!("closed or in recovery") };
         self.recoverers[index].phase = Phase::Done(last);
@@ -397,14 +441,17 @@ impl World {
 
 #[test]
 fn no_acknowledged_entry_is_lost_under_any_of_many_schedules() {
-    let (mut confirmed, mut changes) = (0, 0);
+    let (mut confirmed, mut changes, mut recovered) = (0, 0, 0);
     for seed in 0..SEEDS {
         let mut world = World::new(seed);
         world.run();
         world.check(seed);
         confirmed += world.writer.last_add_confirmed().map_or(0, |last| last.0 + 1);
         changes += world.metadata.segments.len() - 1;
+        recovered += world.recovered_segments;
     }
-    println!("{SEEDS} schedules: {confirmed} entries acknowledged and kept, {changes} segments added");
-    assert!(confirmed > SEEDS && changes > 100, "the schedules did next to nothing");
+    println!(
+        "{SEEDS} schedules: {confirmed} entries acknowledged and kept, {changes} segments added, {recovered} by recovery"
+    );
+    assert!(confirmed > SEEDS && changes > 100 && recovered > 100, "the schedules did next to nothing");
 }
