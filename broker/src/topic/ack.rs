@@ -6,9 +6,9 @@ use magnetar_proto::pulsar::api::command_ack::AckType;
 
 use super::actor::Topic;
 use super::durability::Waiter;
-use super::interim::AckOutcome;
 use super::request::{ConsumerKey, SubscriptionType};
 use super::subscription::{Context, Subscription};
+use crate::cursor::AckOutcome;
 use crate::dispatch::ConsumerId;
 
 /// One acknowledged id.

@@ -270,6 +270,7 @@ impl Topic {
     fn on_timer(&mut self) {
         let now = self.env.environment.clock.now();
         let now_ms = self.env.environment.clock.unix_ms();
+        self.drop_forsaken(now);
         let names: Vec<Name> = self.subscriptions.keys().cloned().collect();
         for name in names {
             self.with_subscription(&name, |subscription, cx| {

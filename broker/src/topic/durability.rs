@@ -12,8 +12,8 @@ use tokio::task::JoinHandle;
 
 use super::actor::Topic;
 use super::error::TopicError;
-use super::interim::{Cursor, CursorError, CursorStore};
 use super::request::{Name, SubscriptionType};
+use crate::cursor::{Cursor, CursorError, CursorStore};
 use crate::managed_ledger::MarkDelete;
 use crate::protocol::outbound::Outbound;
 

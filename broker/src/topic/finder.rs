@@ -1,12 +1,14 @@
 //! Finding single entries, in memory or in ledgers.
 
+use std::cmp::Ordering;
+
 use magnetar_proto::ids::{EntryId, Position};
 
 use super::actor::Topic;
 use super::error::TopicError;
 use super::reads::parse;
 use super::tail_cache::{Entry, TailCache};
-use crate::managed_ledger::{LedgerList, LedgerState, MlReader};
+use crate::managed_ledger::{LedgerList, MlReader};
 
 /// Looks at a topic without holding the whole of it.
 pub(crate) struct Finder<'a> {
@@ -41,10 +43,10 @@ impl Finder<'_> {
         let list = self.list;
         let Some(last) = list.last_confirmed() else { return Ok(None) };
         for (ledger_id, info) in list.iter() {
-            let entries = match info.state {
-                LedgerState::Closed { entries, .. } => entries,
-                _ if ledger_id == last.ledger_id => last.entry_id.0 + 1,
-                _ => 0,
+            let entries = match ledger_id.cmp(&last.ledger_id) {
+                Ordering::Less => info.entries().unwrap_or(0),
+                Ordering::Equal => last.entry_id.0 + 1,
+                Ordering::Greater => 0,
             };
             let at = |n: u64| Position { ledger_id, entry_id: EntryId(n) };
             if entries == 0 || self.is_older(at(entries - 1), unix_ms).await? {

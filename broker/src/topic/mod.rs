@@ -14,8 +14,6 @@ mod durability;
 mod error;
 mod finder;
 mod handle;
-#[allow(clippy::all, unreachable_pub, dead_code)]
-mod interim;
 mod joining;
 mod mailbox;
 mod names;

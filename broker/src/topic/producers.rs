@@ -32,6 +32,8 @@ pub(crate) struct Producer {
     pub in_flight: usize,
     /// CLOSE_PRODUCER came; answered when nothing is in flight.
     pub closing: Option<Reply<()>>,
+    /// Tells this producer from an earlier one under the same key.
+    pub serial: u64,
     /// PRODUCER commands that wait for exclusive access answer to this request.
     request_id: u64,
 }
@@ -57,6 +59,7 @@ pub(crate) struct Producers {
     by_name: HashMap<Name, ProducerKey>,
     exclusive: Option<ProducerKey>,
     waiting: VecDeque<Producer>,
+    joined: u64,
     /// Persisted; `None` before the first exclusive producer.
     pub topic_epoch: Option<u64>,
 }
@@ -78,6 +81,7 @@ impl Producer {
             chunks: Rate::new(now),
             in_flight: 0,
             closing: None,
+            serial: 0,
             request_id: request.request_id,
         }
     }
@@ -153,7 +157,9 @@ impl Producers {
         Ok(())
     }
 
-    pub(crate) fn join(&mut self, producer: Producer) {
+    pub(crate) fn join(&mut self, mut producer: Producer) {
+        self.joined += 1;
+        producer.serial = self.joined;
         if producer.access_mode != AccessMode::Shared {
             self.exclusive = Some(producer.key);
         }

@@ -22,6 +22,7 @@ use crate::protocol::outbound::Outbound;
 pub(crate) struct InFlight {
     position: Position,
     producer: ProducerKey,
+    serial: u64,
     outbound: Outbound,
     sequence_id: u64,
     highest_sequence_id: Option<u64>,
@@ -81,6 +82,7 @@ impl Topic {
         self.in_flight.push_back(InFlight {
             position,
             producer: publish.key,
+            serial: producer.serial,
             outbound: producer.outbound.clone(),
             sequence_id: publish.sequence_id,
             highest_sequence_id: publish.highest_sequence_id,
@@ -112,7 +114,7 @@ impl Topic {
                 bytes: with_checksum(entry.bytes),
                 summary: Arc::new(entry.summary),
             });
-            self.settle(entry.producer);
+            self.settle(entry.producer, entry.serial);
         }
         self.release_due = true;
         for subscription in self.subscriptions.values_mut() {
@@ -120,8 +122,8 @@ impl Topic {
         }
     }
 
-    fn settle(&mut self, key: ProducerKey) {
-        let Some(producer) = self.producers.get_mut(key) else { return };
+    fn settle(&mut self, key: ProducerKey, serial: u64) {
+        let Some(producer) = self.producers.get_mut(key).filter(|p| p.serial == serial) else { return };
         producer.in_flight = producer.in_flight.saturating_sub(1);
         if producer.in_flight == 0
             && let Some(reply) = producer.closing.take()

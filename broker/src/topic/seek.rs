@@ -1,10 +1,15 @@
 //! Moving a subscription.
 
+use std::time::Duration;
+
 use super::actor::Topic;
 use super::error::TopicError;
-use super::interim::Cursor;
 use super::request::{ConsumerKey, Name, SeekTarget};
 use super::subscription::dispatcher;
+use crate::cursor::Cursor;
+
+/// How long a reader that was sent away by its own seek may take to come back. Clients try again within a second.
+const RETURN_WITHIN: Duration = Duration::from_secs(60);
 
 impl Topic {
     pub(crate) async fn seek(&mut self, key: ConsumerKey, target: SeekTarget) -> Result<(), TopicError> {
@@ -25,7 +30,6 @@ impl Topic {
                 Cursor::new(found.map_or(list.latest(), |position| list.mark_before(position)))
             }
         };
-        // Only a durable subscription outlives its consumers by itself; keep this one for those that come back.
         self.disconnect_consumers(name);
         let limits = self.env.limits.dispatch;
         let Some(subscription) = self.subscriptions.get_mut(name) else {
@@ -37,6 +41,9 @@ impl Topic {
         subscription.rewind(self.ml.ledgers());
         if let Some(durability) = &mut subscription.durability {
             durability.persist_now(&subscription.cursor).await?;
+        } else {
+            // It would have ended with its last consumer, but that one is about to come back.
+            subscription.forsaken_at = Some(self.env.environment.clock.now() + RETURN_WITHIN);
         }
         self.trim_due = true;
         Ok(())

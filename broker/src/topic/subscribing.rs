@@ -2,19 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::actor::Topic;
 use super::consumer::Consumer;
 use super::delayed::Delayed;
 use super::durability::Durability;
 use super::error::{Holder, TopicError};
-use super::interim::{Cursor, CursorStore};
 use super::rate::Rate;
 use super::reads::Reads;
 use super::request::{
     ConsumerKey, InitialPosition, KeySharedPolicy, Name, StartPosition, Subscribe, SubscriptionType,
 };
 use super::subscription::{Counters, Subscription, dispatcher};
+use crate::cursor::{Cursor, CursorStore};
 use crate::dispatch::{ConsumerId, ConsumerSpec, JoinError};
 use crate::managed_ledger::MarkDelete;
 
@@ -82,7 +83,7 @@ impl Topic {
         }
     }
 
-    async fn mark_by_age(&mut self, back: std::time::Duration) -> Result<MarkDelete, TopicError> {
+    async fn mark_by_age(&mut self, back: Duration) -> Result<MarkDelete, TopicError> {
         let since = self.env.environment.clock.unix_ms().saturating_sub(back.as_millis() as u64);
         let first = self.finder().find_by_time(since).await?;
         Ok(first.map_or(self.ml.ledgers().latest(), |position| self.ml.ledgers().mark_before(position)))
@@ -157,6 +158,7 @@ impl Topic {
                 expired: rate,
                 ..Default::default()
             },
+            forsaken_at: None,
             due: false,
         };
         self.subscriptions.insert(name.clone(), subscription);
@@ -221,6 +223,7 @@ impl Topic {
         };
         self.consumers.insert(request.key, (name.clone(), id));
         subscription.consumers.insert(id, consumer);
+        subscription.forsaken_at = None;
         subscription.apply(actions, list);
         Ok(())
     }
@@ -238,6 +241,11 @@ impl Topic {
         if self.subscriptions.get(name).is_some_and(forsaken) {
             self.subscriptions.remove(name);
         }
+    }
+
+    pub(crate) fn drop_forsaken(&mut self, now: Duration) {
+        self.subscriptions.retain(|_, s| s.forsaken_at.is_none_or(|at| now < at));
+        self.release_due = true;
     }
 
     pub(crate) async fn unsubscribe(&mut self, key: ConsumerKey, force: bool) -> Result<(), TopicError> {

@@ -10,11 +10,11 @@ use magnetar_proto::pulsar::message::Summary;
 use super::consumer::Consumer;
 use super::delayed::Delayed;
 use super::durability::Durability;
-use super::interim::Cursor;
 use super::rate::Rate;
 use super::reads::{Reads, Source};
 use super::request::{KeySharedPolicy, Name, SubscriptionType};
 use super::tail_cache::TailCache;
+use crate::cursor::Cursor;
 use crate::dispatch::{
     Action, ActiveRule, ConsumerId, Dispatcher, KeyShared, Limits, Shared, SingleActive, key_hash,
 };
@@ -64,6 +64,8 @@ pub(crate) struct Subscription {
     pub delayed: Delayed,
     pub properties: BTreeMap<String, String>,
     pub counters: Counters,
+    /// Not durable, and its consumers were sent away by a seek: when to give up waiting for them.
+    pub forsaken_at: Option<Duration>,
     /// Something happened after which dispatch may get further.
     pub due: bool,
 }
@@ -183,7 +185,7 @@ impl Subscription {
             now + Duration::from_millis(wait)
         });
         let durability = self.durability.as_ref().and_then(Durability::deadline);
-        let all = [delayed, durability, self.dispatcher.deadline(), self.reads.deadline()];
+        let all = [delayed, durability, self.dispatcher.deadline(), self.reads.deadline(), self.forsaken_at];
         all.into_iter().flatten().min()
     }
 

@@ -143,6 +143,27 @@ async fn seek_sends_consumers_away_and_starts_at_the_wanted_entry() {
 }
 
 #[tokio::test]
+async fn a_reader_that_seeks_is_waited_for_a_while() {
+    let world = World::start().await;
+    let topic = world.topic().await;
+    let mut producer = Peer::producing(&topic).await;
+    producer.send_all(numbers(0..3)).await;
+    let mut peer = Peer::new(&topic);
+    let read =
+        |peer: &Peer| Subscribe { durable: false, ..peer.subscribe(0, "r", SubscriptionType::Exclusive) };
+    topic.subscribe(read(&peer)).await.unwrap();
+    topic.seek(peer.consumer(0), SeekTarget::Id(StartPosition::Latest)).await.unwrap();
+    assert!(matches!(peer.next().await.0, Command::CloseConsumer(_)));
+    topic.subscribe(read(&peer)).await.unwrap();
+    topic.flow(peer.consumer(0), 10);
+    producer.send_all(["new"]).await;
+    assert_eq!(peer.texts(1).await, ["new"]);
+    topic.seek(peer.consumer(0), SeekTarget::Id(StartPosition::Earliest)).await.unwrap();
+    world.clock.advance(std::time::Duration::from_secs(60));
+    while !topic.subscriptions().await.unwrap().is_empty() {}
+}
+
+#[tokio::test]
 async fn a_seek_is_durable_and_forgets_what_was_acknowledged() {
     let world = World::start().await;
     let topic = world.topic().await;
