@@ -2,7 +2,7 @@
 
 use super::lease::{Lease, LeaseId};
 use super::ops::{Op, Value, Version};
-use super::tree::{Change, Tree, check_key};
+use super::tree::{Change, Pending, Tree, check_key};
 use super::watch::{Watch, Watchers};
 use super::{MetadataStore, Result};
 use futures_util::future::BoxFuture;
@@ -44,7 +44,7 @@ impl Inner {
     fn end_lease(&self, lease: LeaseId) {
         let mut state = self.state();
         if let Some(lost) = state.leases.remove(&lease) {
-            let changes = state.tree.plan_lease_end(lease);
+            let changes = state.tree.plan_lease_end(&Pending::new(), lease);
             self.apply(&mut state, changes);
             let _ = lost.send(true);
         }
@@ -88,7 +88,7 @@ impl MetadataStore for MemoryStore {
         Box::pin(async move {
             let mut state = self.inner.state();
             super::check_leases(&ops, |lease| state.leases.contains_key(&lease))?;
-            let (changes, versions) = state.tree.plan(ops)?;
+            let (changes, versions) = state.tree.plan(&Pending::new(), ops)?;
             self.inner.apply(&mut state, changes);
             Ok(versions)
         })
@@ -97,7 +97,7 @@ impl MetadataStore for MemoryStore {
     fn next_sequence<'a>(&'a self, parent: &'a str) -> BoxFuture<'a, Result<u64>> {
         Box::pin(async move {
             let mut state = self.inner.state();
-            let (changes, number) = state.tree.plan_sequence(parent)?;
+            let (changes, number) = state.tree.plan_sequence(&Pending::new(), parent)?;
             self.inner.apply(&mut state, changes);
             Ok(number)
         })

@@ -15,6 +15,9 @@ pub(super) struct Change {
     pub(super) value: Option<Value>,
 }
 
+/// What is planned but not applied yet: the new value of a key, or `None` for a removal.
+pub(super) type Pending = BTreeMap<String, Option<Value>>;
+
 /// Every key with its value.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tree {
@@ -36,16 +39,27 @@ impl Tree {
         self.values.get(key)
     }
 
-    /// The changes that a transaction makes, with the version of each put; nothing is applied yet.
-    pub(super) fn plan(&self, ops: Vec<Op>) -> Result<(Vec<Change>, Vec<Option<Version>>), MetadataError> {
-        self.check(&ops)?;
+    /// The version of a key once everything pending is applied.
+    fn version(&self, pending: &Pending, key: &str) -> Option<Version> {
+        let value = pending.get(key).map_or_else(|| self.values.get(key), Option::as_ref);
+        value.map(|value| value.version)
+    }
+
+    /// The changes that a transaction makes on top of what is pending, with the version of each put; nothing is
+    /// applied yet.
+    pub(super) fn plan(
+        &self,
+        pending: &Pending,
+        ops: Vec<Op>,
+    ) -> Result<(Vec<Change>, Vec<Option<Version>>), MetadataError> {
+        self.check(pending, &ops)?;
         let mut changes = Vec::with_capacity(ops.len());
         let mut versions = Vec::with_capacity(ops.len());
         for op in ops {
             match op {
                 Op::Put { key, value: bytes, lease, .. } => {
                     let version =
-                        self.values.get(&key).map_or(Version(0), |value| Version(value.version.0 + 1));
+                        self.version(pending, &key).map_or(Version(0), |found| Version(found.0 + 1));
                     versions.push(Some(version));
                     changes.push(Change { key, value: Some(Value { bytes, version, lease }) });
                 }
@@ -59,14 +73,14 @@ impl Tree {
         Ok((changes, versions))
     }
 
-    fn check(&self, ops: &[Op]) -> Result<(), MetadataError> {
+    fn check(&self, pending: &Pending, ops: &[Op]) -> Result<(), MetadataError> {
         let mut seen = HashSet::with_capacity(ops.len());
         for op in ops {
             check_key(op.key())?;
             if !seen.insert(op.key()) {
                 return Err(MetadataError::InvalidKey(format!("{} (twice in one transaction)", op.key())));
             }
-            let found = self.values.get(op.key()).map(|value| value.version);
+            let found = self.version(pending, op.key());
             let holds = match op.expect() {
                 Expect::Any => true,
                 Expect::Missing => found.is_none(),
@@ -83,16 +97,22 @@ impl Tree {
     }
 
     /// The change of [`next_sequence`](super::MetadataStore::next_sequence).
-    pub(super) fn plan_sequence(&self, parent: &str) -> Result<(Vec<Change>, u64), MetadataError> {
+    pub(super) fn plan_sequence(
+        &self,
+        pending: &Pending,
+        parent: &str,
+    ) -> Result<(Vec<Change>, u64), MetadataError> {
         let op = Op::Put { key: parent.to_owned(), value: Bytes::new(), expect: Expect::Any, lease: None };
-        let (changes, versions) = self.plan(vec![op])?;
+        let (changes, versions) = self.plan(pending, vec![op])?;
         let version = versions.first().copied().flatten().map_or(0, |version| version.0);
         Ok((changes, version))
     }
 
     /// The removal of every key of a lease.
-    pub(super) fn plan_lease_end(&self, lease: LeaseId) -> Vec<Change> {
-        let keys = self.values.iter().filter(|(_, value)| value.lease == Some(lease));
+    pub(super) fn plan_lease_end(&self, pending: &Pending, lease: LeaseId) -> Vec<Change> {
+        let applied = self.values.iter().filter(|(key, _)| !pending.contains_key(*key));
+        let planned = pending.iter().filter_map(|(key, value)| Some((key, value.as_ref()?)));
+        let keys = applied.chain(planned).filter(|(_, value)| value.lease == Some(lease));
         keys.map(|(key, _)| Change { key: key.clone(), value: None }).collect()
     }
 

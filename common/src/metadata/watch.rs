@@ -57,8 +57,16 @@ impl Watchers {
     pub(super) fn add(&self, prefix: &str) -> Watch {
         let (sender, events) = mpsc::channel(EVENTS_MAX);
         let watcher = Watcher { prefix: prefix.to_owned(), events: sender };
-        self.all.lock().unwrap_or_else(PoisonError::into_inner).push(watcher);
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        // Without this, watches of a store that never changes would pile up.
+        all.retain(|watcher| !watcher.events.is_closed());
+        all.push(watcher);
         Watch { events }
+    }
+
+    /// Ends every watch.
+    pub(super) fn end(&self) {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Tells everybody concerned. Called in the order of the changes.
