@@ -31,7 +31,10 @@ pub async fn run_all<S: MetadataStore>(make: impl Fn() -> Arc<S>) {
     a_transaction_is_all_or_nothing(make()).await;
     sequences_never_repeat(make()).await;
     watches_tell_changes_in_order(make()).await;
+    a_watch_left_unread_ends_in_a_resync(make()).await;
     ephemeral_keys_end_with_their_lease(make()).await;
+    a_put_without_a_lease_makes_an_ephemeral_key_persistent(make()).await;
+    revoking_a_lease_returns_once_its_keys_are_gone(make()).await;
     one_of_many_writers_wins(make()).await;
 }
 
@@ -55,6 +58,7 @@ async fn expectations_are_kept(store: SharedMetadata) {
     assert_eq!(store.delete("/a", Expect::Version(Version(0))).await, conflict("/a"));
     assert_eq!(store.delete("/b", Expect::Any).await, Err(MetadataError::NotFound { key: "/b".into() }));
     assert_eq!(store.delete("/a", Expect::Version(Version(1))).await, Ok(()));
+    assert_eq!(store.delete("/a", Expect::Version(Version(1))).await, conflict("/a"));
 }
 
 async fn keys_are_paths(store: SharedMetadata) {
@@ -119,6 +123,44 @@ async fn watches_tell_changes_in_order(store: SharedMetadata) {
     assert_eq!(watch.next().await, Some(changed(0, true)));
     assert_eq!(watch.next().await, Some(changed(1, false)));
     assert_eq!(watch.next().await, Some(WatchEvent::Deleted { key: "/w/a".into() }));
+}
+
+/// Only the bound and the announcement are promised, not how many events precede it.
+async fn a_watch_left_unread_ends_in_a_resync(store: SharedMetadata) {
+    const CHANGES: usize = 3000;
+    let mut watch = store.watch("/w/");
+    let keys: Vec<_> = (0..CHANGES).map(|number| format!("/w/{number}")).collect();
+    let puts = keys.iter().map(|key| store.put(key, bytes("1"), Expect::Missing));
+    futures_util::future::try_join_all(puts).await.expect("puts");
+    let mut told = 0;
+    while watch.next().await.expect("an event") != WatchEvent::Resync {
+        told += 1;
+    }
+    assert!(told < CHANGES, "a watch must not buffer without bound");
+    let listed = store.scan("/w/", None, CHANGES + 1).await.expect("scan");
+    assert_eq!(listed.len(), CHANGES, "listing after the resync shows all");
+    store.put("/w/0", bytes("2"), Expect::Any).await.expect("put");
+    let later = WatchEvent::Changed { key: "/w/0".into(), version: Version(1), created: false };
+    while watch.next().await.expect("an event") != later {}
+}
+
+async fn a_put_without_a_lease_makes_an_ephemeral_key_persistent(store: SharedMetadata) {
+    let lease = store.grant_lease(TTL).await.expect("a lease");
+    store.put_ephemeral("/e/a", bytes("1"), Expect::Missing, lease.id()).await.expect("put");
+    store.put_ephemeral("/e/b", bytes("1"), Expect::Missing, lease.id()).await.expect("put");
+    assert_eq!(store.put("/e/a", bytes("2"), Expect::Any).await, Ok(Version(1)));
+    lease.revoke().await;
+    let kept = store.get("/e/a").await.expect("get").expect("the persistent value");
+    assert_eq!((kept.bytes, kept.lease), (bytes("2"), None));
+    assert_eq!(store.get("/e/b").await, Ok(None));
+}
+
+async fn revoking_a_lease_returns_once_its_keys_are_gone(store: SharedMetadata) {
+    let (lease, other) = (store.grant_lease(TTL).await.expect("a"), store.grant_lease(TTL).await.expect("b"));
+    store.put_ephemeral("/e/a", bytes("1"), Expect::Missing, lease.id()).await.expect("put");
+    store.put_ephemeral("/e/b", bytes("1"), Expect::Missing, other.id()).await.expect("put");
+    lease.revoke().await;
+    assert_eq!(store.children("/e").await, Ok(vec!["b".to_owned()]));
 }
 
 async fn ephemeral_keys_end_with_their_lease(store: SharedMetadata) {

@@ -87,7 +87,7 @@ pub trait MetadataStore: Send + Sync + 'static {
         }])))
     }
 
-    /// Removes a key. A missing key is [`MetadataError::NotFound`].
+    /// Removes a key. A missing key is [`MetadataError::NotFound`], or a conflict where a version was expected.
     fn delete<'a>(&'a self, key: &'a str, expect: Expect) -> BoxFuture<'a, Result<()>> {
         Box::pin(
             async move { self.transact(vec![Op::Delete { key: key.to_owned(), expect }]).await.map(drop) },

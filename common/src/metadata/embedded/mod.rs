@@ -200,12 +200,18 @@ mod tests {
         store.put("/a", "2".into(), Expect::Any).await.expect("put");
         let lease = store.grant_lease(TTL).await.expect("a lease");
         store.put_ephemeral("/b", "x".into(), Expect::Missing, lease.id()).await.expect("put");
+        store.put_ephemeral("/c", "x".into(), Expect::Missing, lease.id()).await.expect("put");
+        store.put("/c", "kept".into(), Expect::Any).await.expect("put");
+        store.put("/d", "x".into(), Expect::Missing).await.expect("put");
+        store.put_ephemeral("/d", "y".into(), Expect::Any, lease.id()).await.expect("put");
         std::mem::forget(lease);
         drop(store);
         let store = reopened(dir.path()).await;
         let value = store.get("/a").await.expect("get").expect("a value");
         assert_eq!((value.bytes, value.version), (Bytes::from("2"), Version(1)));
-        assert_eq!(store.get("/b").await, Ok(None));
+        assert_eq!(store.children("/").await, Ok(["a", "c"].map(String::from).to_vec()));
+        let value = store.get("/c").await.expect("get").expect("a value");
+        assert_eq!((value.bytes, value.version, value.lease), (Bytes::from("kept"), Version(1), None));
     }
 
     #[tokio::test]
