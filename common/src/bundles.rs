@@ -37,10 +37,12 @@ impl Default for Bundles {
 }
 
 impl Bundles {
-    /// `count` ranges of equal size; `count` is clamped to 1..=65536.
+    /// `count` ranges of equal size, clamped to 1..=65536. What does not divide evenly falls to the last range, as in
+    /// Pulsar: brokers of both kinds must cut at the same places.
     pub fn even(count: u32) -> Self {
         let count = u64::from(count.clamp(1, BUNDLES_MAX));
-        let bound = |index: u64| u32::try_from((index << 32) / count).unwrap_or(u32::MAX);
+        let step = (1 << 32) / count;
+        let bound = |index: u64| u32::try_from(index * step).unwrap_or(u32::MAX);
         let mut boundaries: Vec<u32> = (0..count).map(bound).collect();
         boundaries.push(u32::MAX);
         Self { boundaries }
@@ -102,6 +104,66 @@ impl TryFrom<Json> for Bundles {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_hash_falls_into_exactly_one_of_adjacent_ranges(count in 1..=BUNDLES_MAX, hash: u32) {
+            let bundles = Bundles::even(count);
+            prop_assert_eq!(bundles.count(), count as usize);
+            let found = bundles.find(hash);
+            let (low, high) = bounds(&found);
+            prop_assert!(low <= hash && (hash < high || (hash == u32::MAX && high == u32::MAX)), "{hash} in {found}");
+            let ranges: Vec<_> = bundles.ranges().collect();
+            prop_assert_eq!(ranges.iter().filter(|range| **range == found).count(), 1);
+            prop_assert!(ranges.windows(2).all(|pair| bounds(&pair[0]).1 == bounds(&pair[1]).0));
+        }
+
+        #[test]
+        fn stored_boundaries_are_bundles_or_an_error(boundaries in proptest::collection::vec(".{0,12}", 0..6)) {
+            let num_bundles = 1;
+            if let Ok(bundles) = Bundles::try_from(Json { boundaries, num_bundles }) {
+                prop_assert_eq!(Bundles::try_from(Json::from(bundles.clone())), Ok(bundles));
+            }
+        }
+    }
+
+    fn bounds(range: &str) -> (u32, u32) {
+        let (low, high) = range.split_once('_').expect("a range");
+        let parse = |text: &str| u32::from_str_radix(&text[2..], 16).expect("hex");
+        (parse(low), parse(high))
+    }
+
+    #[test]
+    fn uneven_counts_are_cut_where_pulsar_cuts() {
+        let ranges: Vec<_> = Bundles::even(7).ranges().collect();
+        assert_eq!(
+            (ranges[5].as_str(), ranges[6].as_str()),
+            ("0xb6db6db4_0xdb6db6d8", "0xdb6db6d8_0xffffffff")
+        );
+    }
+
+    #[test]
+    fn stored_bundles_come_back_and_bad_ones_are_refused() {
+        let json = |boundaries: &[&str]| Json {
+            boundaries: boundaries.iter().map(|bound| (*bound).to_owned()).collect(),
+            num_bundles: 1,
+        };
+        for count in [1, 4, 7, BUNDLES_MAX] {
+            let bundles = Bundles::even(count);
+            assert_eq!(Bundles::try_from(Json::from(bundles.clone())), Ok(bundles));
+        }
+        let bad: [&[&str]; 5] = [
+            &[],
+            &["0x00000000"],
+            &["0x00000001", "0xffffffff"],
+            &["0x00000000", "0x80000000", "0x80000000", "0xffffffff"],
+            &["0x00000000", "0xfffffffe"],
+        ];
+        for boundaries in bad {
+            assert_eq!(Bundles::try_from(json(boundaries)), Err(InvalidBundles), "{boundaries:?}");
+        }
+    }
 
     #[test]
     fn four_bundles_are_those_of_pulsar() {
@@ -113,19 +175,5 @@ mod tests {
             "0xc0000000_0xffffffff",
         ];
         assert_eq!(ranges, expected);
-    }
-
-    #[test]
-    fn every_hash_falls_into_one_range() {
-        for count in [1, 2, 3, 4, 7, 100] {
-            let bundles = Bundles::even(count);
-            assert_eq!(bundles.count(), usize::try_from(count).unwrap_or(0));
-            for hash in [0, 1, 0x3fff_ffff, 0x4000_0000, 0xffff_fffe, u32::MAX] {
-                let range = bundles.find(hash);
-                let (low, high) = range.split_once('_').expect("a range");
-                let parse = |text: &str| u32::from_str_radix(&text[2..], 16).expect("hex");
-                assert!(parse(low) <= hash && (hash < parse(high) || hash == u32::MAX), "{hash} in {range}");
-            }
-        }
     }
 }

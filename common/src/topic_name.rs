@@ -1,8 +1,9 @@
 //! Names of tenants, namespaces and topics.
 //!
 //! A full name is `persistent://tenant/namespace/local`; `local` alone means `persistent://public/default/local`, and
-//! `tenant/namespace/local` a persistent topic. `…-partition-N` is partition N of the topic without that suffix. The
-//! older form with a cluster between tenant and namespace is refused. (Rules: Pulsar's `TopicName`.)
+//! `tenant/namespace/local` a persistent topic. `…-partition-N` is partition N of the topic without that suffix. A local
+//! name may contain '/', so the older form with a cluster between tenant and namespace is not told apart: its cluster is
+//! taken for the namespace. (Rules: Pulsar's `TopicName`, which reads every name of four parts in the older way.)
 
 use magnetar_proto::checksum;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
@@ -10,20 +11,22 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// What stays as it is in REST paths and metadata keys; the same bytes as Java's URL encoder keeps.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'*');
+/// What Java's URL encoder does not keep. A space, which it writes as '+', is replaced afterwards.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'*').remove(b' ');
 /// A longer local name could not be a part of a path everywhere.
 const LOCAL_BYTES_MAX: usize = 4096;
 const PARTITION_SUFFIX: &str = "-partition-";
 
-/// Percent-encodes one path component, as topics and cursors appear in metadata keys.
+/// Encodes one path component as topics and cursors appear in metadata keys and Java's REST paths: form encoding, byte
+/// for byte that of Java's `URLEncoder`, so that brokers of both kinds find each other's records.
 pub fn encode(text: &str) -> String {
-    utf8_percent_encode(text, ENCODED).to_string()
+    utf8_percent_encode(text, ENCODED).to_string().replace(' ', "+")
 }
 
 /// Undoes [`encode`]; `None` when the bytes are not UTF-8.
 pub fn decode(text: &str) -> Option<String> {
-    Some(percent_decode_str(text).decode_utf8().ok()?.into_owned())
+    let spaces = text.replace('+', " ");
+    Some(percent_decode_str(&spaces).decode_utf8().ok()?.into_owned())
 }
 
 /// The text is no valid name.
@@ -187,7 +190,9 @@ impl TopicName {
         let (base, digits) = self.full.rsplit_once(PARTITION_SUFFIX)?;
         let canonical =
             digits == "0" || (!digits.starts_with('0') && digits.bytes().all(|byte| byte.is_ascii_digit()));
-        let partition = if canonical { digits.parse().ok()? } else { return None };
+        let partition: u32 = if canonical { digits.parse().ok()? } else { return None };
+        // Java's brokers count partitions in an i32.
+        let partition = Some(partition).filter(|number| *number <= i32::MAX.unsigned_abs())?;
         // "-partition-3" alone is a topic of that name, not a partition of the topic "".
         (!base.ends_with('/')).then_some(partition)
     }
@@ -294,8 +299,15 @@ mod tests {
         assert_eq!(partition.partition(), Some(12));
         assert_eq!(partition.without_partition(), parse("a"));
         assert_eq!(parse("a").with_partition(12), partition);
-        for text in ["a", "a-partition-", "a-partition-01", "a-partition-x", "-partition-1", "a-partition--1"]
-        {
+        for text in [
+            "a",
+            "a-partition-",
+            "a-partition-01",
+            "a-partition-x",
+            "-partition-1",
+            "a-partition--1",
+            "a-partition-2147483648",
+        ] {
             assert_eq!(parse(text).partition(), None, "{text}");
             assert_eq!(parse(text).without_partition(), parse(text));
         }
@@ -303,7 +315,20 @@ mod tests {
 
     #[test]
     fn the_managed_ledger_name_is_one_path_component() {
-        assert_eq!(parse("t/n/a/b c").managed_ledger_name(), "t/n/persistent/a%2Fb%20c");
+        assert_eq!(parse("t/n/a/b c").managed_ledger_name(), "t/n/persistent/a%2Fb+c");
+    }
+
+    #[test]
+    fn encoding_is_that_of_javas_url_encoder() {
+        assert_eq!(encode("a/b c+d~e*f-g_h.i%é!'()"), "a%2Fb+c%2Bd%7Ee*f-g_h.i%25%C3%A9%21%27%28%29");
+        assert_eq!(decode("a+b%20c%2B").as_deref(), Some("a b c+"));
+        assert_eq!(decode("%ff"), None);
+    }
+
+    #[test]
+    fn the_bundle_hash_is_the_crc32_of_the_whole_name() {
+        // Python: zlib.crc32(b"persistent://public/default/a-partition-0")
+        assert_eq!(parse("a-partition-0").bundle_hash(), 0x948d_05fd);
     }
 
     proptest! {
@@ -316,9 +341,31 @@ mod tests {
         }
 
         #[test]
+        fn parts_come_back_out_of_a_name(
+            tenant in "[-=:._a-zA-Z0-9]{1,9}", namespace in "[-=:._a-zA-Z0-9]{1,9}", local in "[^\\p{Cc}]{1,20}", persistent: bool,
+        ) {
+            let domain = if persistent { Domain::Persistent } else { Domain::NonPersistent };
+            let text = format!("{}://{tenant}/{namespace}/{local}", domain.as_str());
+            let name: TopicName = text.parse().expect("a topic name");
+            prop_assert_eq!(name.as_str(), &text);
+            prop_assert_eq!((name.domain(), name.local()), (domain, local.as_str()));
+            prop_assert_eq!((name.namespace().tenant(), name.namespace().local()), (&*tenant, &*namespace));
+            let managed_ledger = name.managed_ledger_name();
+            prop_assert_eq!(managed_ledger.split('/').count(), 4);
+            prop_assert_eq!(managed_ledger.rsplit('/').next().and_then(decode), Some(local));
+        }
+
+        #[test]
+        fn a_partition_keeps_its_number(number in 0..=i32::MAX.unsigned_abs()) {
+            let partition = parse("a").with_partition(number);
+            prop_assert_eq!(partition.partition(), Some(number));
+            prop_assert_eq!(partition.as_str().parse::<TopicName>(), Ok(partition.clone()));
+        }
+
+        #[test]
         fn encoding_is_undone_by_decoding(text in ".*") {
             let encoded = encode(&text);
-            prop_assert!(!encoded.contains('/'));
+            prop_assert!(encoded.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.*+%".contains(&byte)));
             prop_assert_eq!(decode(&encoded), Some(text));
         }
     }
