@@ -1,7 +1,8 @@
 //! Files in memory that lose what was not synced, for tests of durability.
 
 use super::{DirLock, File, Space, Storage};
-use std::collections::BTreeMap;
+use crate::random::{Random, SeededRandom};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,12 +21,14 @@ pub struct MemoryStorage {
 
 #[derive(Default)]
 struct Inner {
-    dirs: BTreeMap<PathBuf, ()>,
+    dirs: BTreeSet<PathBuf>,
     /// Names as the process sees them.
     names: BTreeMap<PathBuf, Arc<MemoryFile>>,
     /// Names as a power cut would leave them.
     durable_names: BTreeMap<PathBuf, Arc<MemoryFile>>,
     locks: BTreeMap<PathBuf, Arc<AtomicBool>>,
+    /// Files created below these fail their syncs, like those that were there already.
+    failing: Vec<PathBuf>,
 }
 
 /// What a crash leaves of a file's unsynced bytes.
@@ -35,6 +38,12 @@ pub enum Unsynced {
     Lost,
     /// All of it, as when the process dies and the machine lives.
     Kept,
+    /// Some of it, as a power cut may leave it: every unsynced sector, length and name is kept or lost by itself, and
+    /// the seed decides which.
+    Torn {
+        /// The same seed tears the same state alike.
+        seed: u64,
+    },
 }
 
 #[derive(Default)]
@@ -47,6 +56,44 @@ struct FileState {
     bytes: Vec<u8>,
     synced: Vec<u8>,
     fail_syncs: bool,
+}
+
+/// The unit in which a disk keeps or loses what was not synced.
+const SECTOR_BYTES: usize = 512;
+
+/// Decides, one unsynced thing at a time, whether a crash keeps it.
+enum Fate {
+    Lost,
+    Kept,
+    Torn(SeededRandom),
+}
+
+impl Fate {
+    fn keeps(&mut self) -> bool {
+        match self {
+            Fate::Lost => false,
+            Fate::Kept => true,
+            Fate::Torn(random) => random.next_u64() & 1 == 1,
+        }
+    }
+}
+
+impl FileState {
+    fn after_crash(&self, fate: &mut Fate) -> MemoryFile {
+        let length_kept = self.bytes.len() == self.synced.len() || fate.keeps();
+        let length = if length_kept { self.bytes.len() } else { self.synced.len() };
+        let mut left = vec![0; length];
+        for start in (0..length).step_by(SECTOR_BYTES) {
+            let end = length.min(start + SECTOR_BYTES);
+            let kept = self.bytes.get(start..end) == self.synced.get(start..end) || fate.keeps();
+            let source = if kept { &self.bytes } else { &self.synced };
+            // Where the source is shorter than the file that is left, the sector reads as zero.
+            let source = source.get(start..end.min(source.len())).unwrap_or_default();
+            left[start..start + source.len()].copy_from_slice(source);
+        }
+        let state = FileState { bytes: left.clone(), synced: left, fail_syncs: false };
+        MemoryFile { state: Mutex::new(state) }
+    }
 }
 
 fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -66,36 +113,37 @@ impl MemoryStorage {
     /// A new file system with what would be left if everything stopped now. The old one stays as it is; its writers
     /// no longer matter.
     pub fn crash(&self, unsynced: Unsynced) -> Self {
-        let inner = guard(&self.inner);
-        let names = match unsynced {
-            Unsynced::Lost => &inner.durable_names,
-            Unsynced::Kept => &inner.names,
+        let mut fate = match unsynced {
+            Unsynced::Lost => Fate::Lost,
+            Unsynced::Kept => Fate::Kept,
+            Unsynced::Torn { seed } => Fate::Torn(SeededRandom::new(seed)),
         };
-        let copies: BTreeMap<_, _> = names
-            .iter()
-            .map(|(path, file)| {
-                let state = guard(&file.state);
-                let bytes = match unsynced {
-                    Unsynced::Lost => state.synced.clone(),
-                    Unsynced::Kept => state.bytes.clone(),
-                };
-                let synced = bytes.clone();
-                let state = FileState { bytes, synced, fail_syncs: false };
-                (path.clone(), Arc::new(MemoryFile { state: Mutex::new(state) }))
-            })
-            .collect();
+        let inner = guard(&self.inner);
+        let mut copies = BTreeMap::new();
+        let paths: BTreeSet<_> = inner.names.keys().chain(inner.durable_names.keys()).collect();
+        for path in paths {
+            let (now, durable) = (inner.names.get(path), inner.durable_names.get(path));
+            let same = matches!((now, durable), (Some(now), Some(durable)) if Arc::ptr_eq(now, durable));
+            let named = if same || fate.keeps() { now } else { durable };
+            if let Some(file) = named {
+                copies.insert(path.clone(), Arc::new(guard(&file.state).after_crash(&mut fate)));
+            }
+        }
         let inner = Inner {
             dirs: inner.dirs.clone(),
             names: copies.clone(),
             durable_names: copies,
             locks: BTreeMap::new(),
+            failing: Vec::new(),
         };
         Self { inner: Arc::new(Mutex::new(inner)) }
     }
 
-    /// Every later sync of files whose path starts with `prefix` fails with EIO.
+    /// Every later sync of files whose path starts with `prefix` fails with EIO, also of files created later.
     pub fn fail_syncs(&self, prefix: &Path) {
-        for (path, file) in &guard(&self.inner).names {
+        let mut inner = guard(&self.inner);
+        inner.failing.push(prefix.to_owned());
+        for (path, file) in &inner.names {
             if path.starts_with(prefix) {
                 guard(&file.state).fail_syncs = true;
             }
@@ -124,10 +172,11 @@ impl Storage for MemoryStorage {
         if inner.names.contains_key(path) {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, path.display().to_string()));
         }
-        if !path.parent().is_some_and(|dir| inner.dirs.contains_key(dir)) {
+        if !path.parent().is_some_and(|dir| inner.dirs.contains(dir)) {
             return Err(missing(path));
         }
         let file = Arc::new(MemoryFile::default());
+        guard(&file.state).fail_syncs = inner.failing.iter().any(|prefix| path.starts_with(prefix));
         inner.names.insert(path.to_owned(), file.clone());
         Ok(file)
     }
@@ -138,10 +187,10 @@ impl Storage for MemoryStorage {
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let inner = guard(&self.inner);
-        if !inner.dirs.contains_key(dir) {
+        if !inner.dirs.contains(dir) {
             return Err(missing(dir));
         }
-        let names = inner.names.keys().chain(inner.dirs.keys());
+        let names = inner.names.keys().chain(inner.dirs.iter());
         let mut names: Vec<_> = names
             .filter(|path| path.parent() == Some(dir))
             .filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()))
@@ -163,13 +212,13 @@ impl Storage for MemoryStorage {
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
         let inner = guard(&self.inner);
-        Ok(inner.names.contains_key(path) || inner.dirs.contains_key(path))
+        Ok(inner.names.contains_key(path) || inner.dirs.contains(path))
     }
 
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
         let mut inner = guard(&self.inner);
         for ancestor in dir.ancestors() {
-            inner.dirs.insert(ancestor.to_owned(), ());
+            inner.dirs.insert(ancestor.to_owned());
         }
         Ok(())
     }
@@ -292,6 +341,51 @@ mod tests {
         storage.fail_syncs(Path::new("/d"));
         assert!(file.sync_data().is_err());
         assert_eq!(storage.crash(Unsynced::Lost).read(path)?, b"");
+        Ok(())
+    }
+
+    /// A file of two sectors, both rewritten but not synced, and a new name that is not durable.
+    fn half_written() -> io::Result<MemoryStorage> {
+        let storage = MemoryStorage::new();
+        storage.create_dir_all(Path::new("/d"))?;
+        let file = storage.create(Path::new("/d/a"))?;
+        file.write_all_at(&[1; 2 * SECTOR_BYTES], 0)?;
+        file.sync_data()?;
+        storage.sync_dir(Path::new("/d"))?;
+        file.write_all_at(&[2; 2 * SECTOR_BYTES], 0)?;
+        file.write_all_at(&[3; 10], 2 * SECTOR_BYTES as u64)?;
+        storage.create(Path::new("/d/b"))?;
+        Ok(storage)
+    }
+
+    #[test]
+    fn a_torn_crash_keeps_or_loses_each_sector_length_and_name_by_itself() -> io::Result<()> {
+        let mut seen = BTreeSet::new();
+        for seed in 0..200 {
+            let storage = half_written()?;
+            let left = storage.crash(Unsynced::Torn { seed });
+            let bytes = left.read(Path::new("/d/a"))?;
+            assert_eq!(bytes, storage.crash(Unsynced::Torn { seed }).read(Path::new("/d/a"))?);
+            let (first, rest) = bytes.split_at(SECTOR_BYTES);
+            let (second, tail) = rest.split_at(SECTOR_BYTES);
+            for sector in [first, second, tail] {
+                assert!(sector.windows(2).all(|pair| pair[0] == pair[1]), "a sector is never mixed");
+            }
+            seen.insert((first[0], second[0], tail.first().copied(), left.exists(Path::new("/d/b"))?));
+        }
+        // Old or new for each of both sectors; tail absent, zero or written; name absent or there.
+        assert_eq!(seen.len(), 2 * 2 * 3 * 2);
+        Ok(())
+    }
+
+    #[test]
+    fn syncs_fail_for_files_created_after_the_order_too() -> io::Result<()> {
+        let storage = MemoryStorage::new();
+        storage.create_dir_all(Path::new("/d"))?;
+        storage.fail_syncs(Path::new("/d"));
+        let file = storage.create(Path::new("/d/a"))?;
+        assert!(file.sync_data().is_err());
+        assert!(storage.crash(Unsynced::Kept).open(Path::new("/d/a"))?.sync_data().is_ok());
         Ok(())
     }
 }
