@@ -6,6 +6,7 @@
 use crate::layout;
 use crate::metadata::{Expect, LeaseId, MetadataError, SharedMetadata, Watch};
 use bytes::Bytes;
+use futures_util::FutureExt;
 use magnetar_proto::bookkeeper::BookieId;
 use magnetar_proto::bookkeeper::metadata_format::{
     BookieServiceInfoFormat, bookie_service_info_format::Endpoint,
@@ -13,12 +14,15 @@ use magnetar_proto::bookkeeper::metadata_format::{
 use prost::Message;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// The protocol name that BookKeeper's clients look for.
 const BOOKIE_PROTOCOL: &str = "bookie-rpc";
 /// The name of the subtree of read-only bookies among the writable ones.
 const READ_ONLY: &str = "readonly";
+/// How long a failed listing waits for the store to come back: short beside a ledger client's patience with a bookie.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Where a bookie is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,15 +64,16 @@ impl ServiceInfo {
     }
 }
 
-/// Announces a writable bookie for as long as the lease lives. A registration left by an earlier lease is replaced:
-/// identity is proved by the cookie, not by the registration.
+/// Announces a writable bookie for as long as the lease lives, and no longer as read-only. A registration left by an
+/// earlier lease is replaced: identity is proved by the cookie, not by the registration.
 pub async fn register(
     store: &SharedMetadata,
     id: &BookieId,
     info: &ServiceInfo,
     lease: LeaseId,
 ) -> Result<(), MetadataError> {
-    store.put_ephemeral(&layout::bookie(id), info.encode(), Expect::Any, lease).await.map(drop)
+    store.put_ephemeral(&layout::bookie(id), info.encode(), Expect::Any, lease).await?;
+    delete_if_there(store, &layout::bookie_read_only(id)).await
 }
 
 /// Announces a bookie as read-only, and no longer as writable.
@@ -79,7 +84,11 @@ pub async fn register_read_only(
     lease: LeaseId,
 ) -> Result<(), MetadataError> {
     store.put_ephemeral(&layout::bookie_read_only(id), info.encode(), Expect::Any, lease).await?;
-    match store.delete(&layout::bookie(id), Expect::Any).await {
+    delete_if_there(store, &layout::bookie(id)).await
+}
+
+async fn delete_if_there(store: &SharedMetadata, key: &str) -> Result<(), MetadataError> {
+    match store.delete(key, Expect::Any).await {
         Err(MetadataError::NotFound { .. }) => Ok(()),
         other => other,
     }
@@ -113,7 +122,7 @@ pub struct BookieDirectory {
 }
 
 impl BookieDirectory {
-    /// Lists the bookies and keeps following them. Must be called within a tokio runtime.
+    /// Lists the bookies and keeps following them. Must be called within a tokio runtime with its timer on.
     pub async fn follow(store: SharedMetadata) -> Result<Self, MetadataError> {
         let watch = store.watch(layout::BOOKIES);
         let (sender, bookies) = watch::channel(Arc::new(list(&store).await?));
@@ -145,13 +154,26 @@ impl BookieDirectory {
 }
 
 async fn keep_following(store: SharedMetadata, mut watch: Watch, sender: watch::Sender<Arc<Bookies>>) {
+    let mut stale = false;
     loop {
+        let changed = async {
+            // A list that could not be read is tried again even if nothing more changes.
+            let wait = if stale { RETRY } else { Duration::MAX };
+            match tokio::time::timeout(wait, watch.next()).await {
+                Ok(event) => event.is_some(),
+                Err(_elapsed) => true,
+            }
+        };
         tokio::select! {
-            event = watch.next() => if event.is_none() { return },
+            alive = changed => if !alive { return },
             () = sender.closed() => return,
         }
-        // Whatever changed: the list is short, and listing again is right for every kind of event.
-        match list(&store).await {
+        // Whatever changed: the list is short, and listing again is right for every kind of event. What has gathered
+        // meanwhile is answered by the same list.
+        while watch.next().now_or_never().flatten().is_some() {}
+        let listed = list(&store).await;
+        stale = listed.is_err();
+        match listed {
             Ok(bookies) => drop(sender.send_replace(Arc::new(bookies))),
             Err(error) => tracing::warn!(%error, "cannot list the bookies; keeping the last list"),
         }
@@ -189,7 +211,6 @@ async fn list_below(
 mod tests {
     use super::*;
     use crate::metadata::MemoryStore;
-    use std::time::Duration;
 
     #[tokio::test]
     async fn the_directory_follows_bookies_that_come_go_and_turn_read_only() {
@@ -206,6 +227,10 @@ mod tests {
             directory.changed().await;
         }
         assert_eq!(directory.resolve(&id), Some("h:3181".into()));
+        register(&store, &id, &info, lease.id()).await.expect("register");
+        directory.wait_for_writable(1).await;
+        assert_eq!(store.get(&layout::bookie_read_only(&id)).await, Ok(None));
+        register_read_only(&store, &id, &info, lease.id()).await.expect("register");
         lease.revoke().await;
         while directory.resolve(&id).is_some() {
             directory.changed().await;
