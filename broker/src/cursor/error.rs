@@ -46,7 +46,6 @@ impl From<MlError> for CursorError {
     fn from(error: MlError) -> Self {
         match error {
             MlError::Fenced(name) => Self::Fenced(name),
-            MlError::NotFound(name) => Self::NotFound(name),
             MlError::Corrupt { name, reason } => Self::Corrupt { name, reason },
             MlError::Ledger(error) => Self::Ledger(error),
             MlError::Metadata(error) => Self::Metadata(error),

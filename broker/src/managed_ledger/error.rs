@@ -10,9 +10,6 @@ pub enum MlError {
     /// Another owner has changed the topic's record: this one must stop, and look up who owns the topic.
     #[error("managed ledger {0} has a newer owner")]
     Fenced(String),
-    /// The topic's record does not exist.
-    #[error("managed ledger {0} does not exist")]
-    NotFound(String),
     /// The topic's record cannot be understood.
     #[error("the record of {name} cannot be understood: {reason}")]
     Corrupt {

@@ -24,7 +24,7 @@ pub(super) enum Tail {
     Draining { old: Writer, next: Option<Next> },
     /// All of the old ledger is confirmed and its end is being written down.
     Closing {
-        old: LedgerId,
+        old: Reader,
         closing: BoxFuture<'static, Result<ClosedLedger, LedgerError>>,
         next: Option<Next>,
     },
@@ -77,7 +77,7 @@ impl Tail {
                 Event::Failed(error) => TailEvent::Failed(error),
             },
             Self::Closing { old, closing, .. } => match closing.await {
-                Ok(closed) => TailEvent::Closed(*old, closed),
+                Ok(closed) => TailEvent::Closed(old.id(), closed),
                 Err(error) => TailEvent::Failed(error),
             },
         }
@@ -125,7 +125,11 @@ impl Tail {
                 let next = next.iter().map(|next| next.writer.reader());
                 std::iter::once(old.reader()).chain(next).collect()
             }
-            Self::Closing { next, .. } => next.iter().map(|next| next.writer.reader()).collect(),
+            // Its record does not tell its end yet, so a reader opened now might not see all of it.
+            Self::Closing { old, next, .. } => {
+                let next = next.iter().map(|next| next.writer.reader());
+                std::iter::once(old.clone()).chain(next).collect()
+            }
             Self::Idle | Self::Failed => Vec::new(),
         }
     }
@@ -167,7 +171,7 @@ impl Tail {
             return;
         }
         if let Self::Draining { old, next } = std::mem::replace(self, Self::Failed) {
-            *self = Self::Closing { old: old.id(), closing: old.close().boxed(), next };
+            *self = Self::Closing { old: old.reader(), closing: old.close().boxed(), next };
         }
     }
 }
