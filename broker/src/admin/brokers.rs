@@ -1,71 +1,81 @@
-//! The broker itself: who it is, and whether it works.
+//! `/brokers`: which brokers there are, and whether this one works.
 
-use super::Service;
-use super::error::{AdminError, AdminResult};
-use crate::service::BrokerService;
-use axum::extract::{Path, State};
 use axum::routing::get;
 use axum::{Json, Router};
-use magnetar_common::metadata::Expect;
 use serde_json::{Value, json};
-use std::sync::Arc;
 
-/// Written and read by the health check; nothing else uses it.
-const HEALTH_KEY: &str = "/magnetar/health";
+use super::error::{AdminError, AdminResult};
+use super::extract::InPath;
+use super::{Routes, Service};
+use crate::service::BrokerService;
 
-pub(super) fn routes() -> Router<Arc<BrokerService>> {
+pub(super) fn routes() -> Routes {
     Router::new()
         .route("/brokers", get(list))
-        .route("/brokers/health", get(health))
-        .route("/brokers/version", get(|| async { env!("CARGO_PKG_VERSION") }))
-        .route("/brokers/leaderBroker", get(leader))
-        .route("/brokers/internal-configuration", get(internal_configuration))
-        .route("/brokers/configuration/values", get(|| async { Json(json!({})) }))
         .route("/brokers/{cluster}", get(list_of_cluster))
+        .route("/brokers/health", get(health))
+        .route("/brokers/ready", get(health))
+        .route("/brokers/leaderBroker", get(leader))
+        .route("/brokers/version", get(|| async { env!("CARGO_PKG_VERSION") }))
+        .route("/brokers/internal-configuration", get(internal_configuration))
+        .route("/brokers/configuration", get(|| async { Json(json!([])) }))
+        .route("/brokers/configuration/values", get(|| async { Json(json!({})) }))
+        .route("/brokers/configuration/runtime", get(runtime_configuration))
 }
 
-/// `host:port` of the admin REST, by which tools name a broker.
-fn id(service: &BrokerService) -> String {
-    service.advertised.http_url.trim_start_matches("http://").to_owned()
+/// `host:port` of the HTTP port, as Pulsar names brokers.
+fn broker_id(service: &BrokerService) -> &str {
+    let url = service.advertised.http_url.as_str();
+    url.strip_prefix("http://").unwrap_or(url)
 }
 
-async fn list(State(service): Service) -> Json<Vec<String>> {
-    Json(vec![id(&service)])
+async fn list(service: Service) -> Json<Value> {
+    Json(json!([broker_id(&service)]))
 }
 
-async fn list_of_cluster(
-    State(service): Service,
-    Path(cluster): Path<String>,
-) -> AdminResult<Json<Vec<String>>> {
-    if cluster == service.config.cluster {
-        Ok(Json(vec![id(&service)]))
-    } else {
-        Err(AdminError::not_found(format_args!("cluster {cluster}")))
+async fn list_of_cluster(service: Service, InPath(cluster): InPath<String>) -> AdminResult<Json<Value>> {
+    if cluster != service.config.cluster {
+        return Err(AdminError::not_found(format!("a broker of cluster {cluster} here")));
+    }
+    Ok(list(service).await)
+}
+
+/// Asks the metadata store, without which nothing works; a broker that cannot reach its bookies shows that at its
+/// topics.
+async fn health(service: Service) -> AdminResult<&'static str> {
+    match service.store.cluster(&service.config.cluster).await? {
+        Some(_) => Ok("ok"),
+        None => Err(AdminError::not_found(format!("the record of cluster {}", service.config.cluster))),
     }
 }
 
-/// A metadata write and read: what every topic needs first.
-async fn health(State(service): Service) -> AdminResult<&'static str> {
-    let unavailable = |error: magnetar_common::metadata::MetadataError| {
-        AdminError::from(crate::namespace::StoreError::from(error))
-    };
-    let now = service.clock.unix_ms().to_string();
-    service.metadata.put(HEALTH_KEY, now.into(), Expect::Any).await.map_err(unavailable)?;
-    service.metadata.get(HEALTH_KEY).await.map_err(unavailable)?;
-    Ok("ok")
-}
-
-async fn leader(State(service): Service) -> Json<Value> {
-    let http = &service.advertised.http_url;
-    Json(json!({ "brokerId": id(&service), "serviceUrl": http }))
+async fn leader(service: Service) -> Json<Value> {
+    Json(json!({ "brokerId": broker_id(&service), "serviceUrl": service.advertised.http_url }))
 }
 
 async fn internal_configuration() -> Json<Value> {
     Json(json!({
-        "metadataStoreUrl": "embedded",
-        "configurationMetadataStoreUrl": "embedded",
+        "metadataStoreUrl": "magnetar",
+        "configurationMetadataStoreUrl": "magnetar",
         "ledgersRootPath": "/ledgers",
-        "bookkeeperMetadataServiceUri": "embedded",
+        "bookkeeperMetadataServiceUri": "magnetar:/ledgers",
         "stateStorageServiceUrl": null,
+    }))
+}
+
+async fn runtime_configuration(service: Service) -> Json<Value> {
+    let config = &service.config;
+    // Pulsar gives every value as text.
+    Json(json!({
+        "clusterName": config.cluster,
+        "advertisedAddress": config.advertised_host(),
+        "managedLedgerDefaultEnsembleSize": config.ensemble.to_string(),
+        "managedLedgerDefaultWriteQuorum": config.write_quorum.to_string(),
+        "managedLedgerDefaultAckQuorum": config.ack_quorum.to_string(),
+        "maxMessageSize": config.max_message_bytes.to_string(),
+        "allowAutoTopicCreation": config.auto_create_topics.to_string(),
+        "allowAutoSubscriptionCreation": config.auto_create_subscriptions.to_string(),
+        "defaultNumberOfNamespaceBundles": config.default_bundles.to_string(),
+        "maxNumPartitionsPerPartitionedTopic": config.max_partitions.to_string(),
     }))
 }

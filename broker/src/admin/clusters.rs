@@ -1,56 +1,47 @@
-//! Clusters.
+//! `/clusters`.
 
-use super::Service;
-use super::error::{AdminError, AdminResult};
-use super::extract::json;
-use crate::namespace::ClusterData;
-use crate::service::BrokerService;
-use axum::body::Bytes;
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::response::NoContent;
 use axum::routing::get;
 use axum::{Json, Router};
-use std::sync::Arc;
+use serde_json::json;
 
-pub(super) fn routes() -> Router<Arc<BrokerService>> {
+use super::error::{AdminError, AdminResult};
+use super::extract::{Body, InPath};
+use super::{Routes, Service};
+use crate::namespace::ClusterData;
+
+pub(super) fn routes() -> Routes {
     Router::new()
         .route("/clusters", get(list))
-        .route("/clusters/{cluster}", get(show).put(create).post(update).delete(remove))
-        .route("/clusters/{cluster}/failureDomains", get(|| async { Json(serde_json::json!({})) }))
-        .route(
-            "/clusters/{cluster}/namespaceIsolationPolicies",
-            get(|| async { Json(serde_json::json!({})) }),
-        )
+        .route("/clusters/{cluster}", get(read).put(create).post(update).delete(remove))
+        // Neither exists yet; tools that list them get none.
+        .route("/clusters/{cluster}/failureDomains", get(|| async { Json(json!({})) }))
+        .route("/clusters/{cluster}/namespaceIsolationPolicies", get(|| async { Json(json!({})) }))
 }
 
-async fn list(State(service): Service) -> AdminResult<Json<Vec<String>>> {
+async fn list(service: Service) -> AdminResult<Json<Vec<String>>> {
     Ok(Json(service.store.clusters().await?))
 }
 
-async fn show(State(service): Service, Path(cluster): Path<String>) -> AdminResult<Json<ClusterData>> {
-    let found = service.store.cluster(&cluster).await?;
-    found.map(Json).ok_or_else(|| AdminError::not_found(format_args!("cluster {cluster}")))
+async fn read(service: Service, InPath(name): InPath<String>) -> AdminResult<Json<ClusterData>> {
+    let found = service.store.cluster(&name).await?;
+    found.map(Json).ok_or_else(|| AdminError::not_found(format!("cluster {name}")))
 }
 
-async fn create(
-    State(service): Service,
-    Path(cluster): Path<String>,
-    body: Bytes,
-) -> AdminResult<StatusCode> {
-    service.store.create_cluster(&cluster, &json(&body)?).await?;
-    Ok(StatusCode::NO_CONTENT)
+async fn create(service: Service, InPath(name): InPath<String>, body: Body) -> AdminResult<NoContent> {
+    service.store.create_cluster(&name, &body.json()?).await?;
+    Ok(NoContent)
 }
 
-async fn update(
-    State(service): Service,
-    Path(cluster): Path<String>,
-    body: Bytes,
-) -> AdminResult<StatusCode> {
-    service.store.update_cluster(&cluster, json(&body)?).await?;
-    Ok(StatusCode::NO_CONTENT)
+async fn update(service: Service, InPath(name): InPath<String>, body: Body) -> AdminResult<NoContent> {
+    service.store.update_cluster(&name, body.json()?).await?;
+    Ok(NoContent)
 }
 
-async fn remove(State(service): Service, Path(cluster): Path<String>) -> AdminResult<StatusCode> {
-    service.store.delete_cluster(&cluster).await?;
-    Ok(StatusCode::NO_CONTENT)
+async fn remove(service: Service, InPath(name): InPath<String>) -> AdminResult<NoContent> {
+    if name == service.config.cluster {
+        return Err(AdminError::precondition(format!("cluster {name} is the one this broker serves")));
+    }
+    service.store.delete_cluster(&name).await?;
+    Ok(NoContent)
 }

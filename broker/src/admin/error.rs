@@ -1,12 +1,13 @@
 //! What an admin call answers when it cannot do as asked: a status code and `{"reason": …}`, as Pulsar's tools expect.
 
-use crate::namespace::{LoadError, StoreError};
-use crate::topic::TopicError;
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use magnetar_common::topic_name::InvalidName;
 use serde_json::json;
+
+use crate::namespace::{LoadError, StoreError};
+use crate::topic::TopicError;
 
 /// A refused or failed call. The reason says what to do next.
 #[derive(Debug)]
@@ -39,20 +40,19 @@ impl AdminError {
         Self::new(StatusCode::BAD_REQUEST, reason)
     }
 
-    /// 500 or 503, logged here because nobody above handles it.
-    fn failed(status: StatusCode, error: &dyn std::fmt::Display) -> Self {
+    /// 500: a damaged record, or a bug.
+    pub(super) fn internal(error: impl std::fmt::Display) -> Self {
+        Self::failed(StatusCode::INTERNAL_SERVER_ERROR, error)
+    }
+
+    /// Logged here because nobody above handles it.
+    fn failed(status: StatusCode, error: impl std::fmt::Display) -> Self {
         tracing::warn!(%error, "admin call failed");
         Self::new(status, error.to_string())
     }
 
-    fn new(status: StatusCode, reason: impl Into<String>) -> Self {
+    pub(super) fn new(status: StatusCode, reason: impl Into<String>) -> Self {
         Self { status, reason: reason.into() }
-    }
-}
-
-impl IntoResponse for AdminError {
-    fn into_response(self) -> Response {
-        (self.status, Json(json!({ "reason": self.reason }))).into_response()
     }
 }
 
@@ -64,55 +64,59 @@ impl From<InvalidName> for AdminError {
 
 impl From<StoreError> for AdminError {
     fn from(error: StoreError) -> Self {
-        let reason = error.to_string();
-        match error {
-            StoreError::NotFound(_) => Self::new(StatusCode::NOT_FOUND, reason),
+        match &error {
+            StoreError::NotFound(_) => Self::new(StatusCode::NOT_FOUND, error.to_string()),
             StoreError::Exists(_) | StoreError::NotEmpty(_) | StoreError::Contended(_) => {
-                Self::conflict(reason)
+                Self::conflict(error.to_string())
             }
-            StoreError::Invalid(_) => Self::precondition(reason),
-            StoreError::Corrupt { .. } => Self::failed(StatusCode::INTERNAL_SERVER_ERROR, &reason),
-            StoreError::Metadata(_) => Self::failed(StatusCode::SERVICE_UNAVAILABLE, &reason),
+            StoreError::Invalid(_) => Self::precondition(error.to_string()),
+            StoreError::Corrupt { .. } => Self::internal(error),
+            StoreError::Metadata(_) => Self::failed(StatusCode::SERVICE_UNAVAILABLE, error),
         }
     }
 }
 
 impl From<LoadError> for AdminError {
     fn from(error: LoadError) -> Self {
-        let reason = error.to_string();
-        match error {
-            LoadError::InvalidName(error) => error.into(),
+        let status = match error {
+            LoadError::InvalidName(error) => return error.into(),
+            LoadError::Store(error) => return error.into(),
+            LoadError::Topic(error) => return error.into(),
             LoadError::UnknownNamespace(_) | LoadError::NotFound(_) | LoadError::NoSuchPartition { .. } => {
-                Self::new(StatusCode::NOT_FOUND, reason)
+                StatusCode::NOT_FOUND
             }
-            LoadError::Partitioned(_) | LoadError::NonPersistent(_) => Self::precondition(reason),
-            LoadError::ShuttingDown => Self::new(StatusCode::SERVICE_UNAVAILABLE, reason),
-            LoadError::Store(error) => error.into(),
-            LoadError::Topic(error) => error.into(),
-        }
+            LoadError::Partitioned(_) | LoadError::NonPersistent(_) => StatusCode::METHOD_NOT_ALLOWED,
+            LoadError::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self::new(status, error.to_string())
     }
 }
 
 impl From<TopicError> for AdminError {
     fn from(error: TopicError) -> Self {
-        let reason = error.to_string();
-        match error {
+        let status = match &error {
             TopicError::NotFound | TopicError::SubscriptionNotFound(_) | TopicError::ConsumerNotFound => {
-                Self::new(StatusCode::NOT_FOUND, reason)
+                StatusCode::NOT_FOUND
             }
-            TopicError::Exists(_) => Self::conflict(reason),
-            TopicError::ProducerBusy { .. }
+            TopicError::Exists(_) => StatusCode::CONFLICT,
+            TopicError::InUse(_)
+            | TopicError::Invalid(_)
+            | TopicError::ProducerBusy { .. }
             | TopicError::ProducerFenced(_)
             | TopicError::ConsumerBusy { .. }
-            | TopicError::ConsumerAssign(_)
-            | TopicError::InUse(_)
-            | TopicError::Terminated
-            | TopicError::NotAllowed(_) => Self::precondition(reason),
-            TopicError::Invalid(_) => Self::bad_request(reason),
-            TopicError::NotReady(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, reason),
+            | TopicError::ConsumerAssign(_) => StatusCode::PRECONDITION_FAILED,
+            TopicError::NotAllowed(_) | TopicError::Terminated => StatusCode::METHOD_NOT_ALLOWED,
+            TopicError::NotReady(_) => StatusCode::SERVICE_UNAVAILABLE,
             TopicError::Persistence(_) | TopicError::Metadata(_) => {
-                Self::failed(StatusCode::SERVICE_UNAVAILABLE, &reason)
+                return Self::failed(StatusCode::SERVICE_UNAVAILABLE, error);
             }
-        }
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl IntoResponse for AdminError {
+    fn into_response(self) -> Response {
+        (self.status, Json(json!({ "reason": self.reason }))).into_response()
     }
 }

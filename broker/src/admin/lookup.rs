@@ -1,43 +1,29 @@
-//! Lookup over HTTP, for clients whose service URL is an HTTP one.
+//! HTTP lookup: which broker serves a topic, and in which bundle it falls.
 
-use super::Service;
-use super::error::{AdminError, AdminResult};
-use crate::service::BrokerService;
-use axum::extract::{Path, State};
 use axum::routing::get;
-use axum::{Json, Router};
-use magnetar_common::topic_name::{Domain, NamespaceName, TopicName};
-use serde::Deserialize;
+use axum::{Extension, Json, Router};
+use magnetar_common::topic_name::Domain;
 use serde_json::{Value, json};
-use std::sync::Arc;
 
-pub(super) fn routes() -> Router<Arc<BrokerService>> {
-    let topic = "/lookup/v2/topic/{domain}/{tenant}/{namespace}/{topic}";
-    Router::new().route(topic, get(lookup)).route(&format!("{topic}/bundle"), get(bundle))
+use super::error::AdminResult;
+use super::extract::Topic;
+use super::{Routes, Service, targets};
+
+pub(super) fn routes() -> Routes {
+    let topics = || {
+        Router::new()
+            .route("/{tenant}/{namespace}/{topic}", get(owner))
+            .route("/{tenant}/{namespace}/{topic}/bundle", get(bundle))
+    };
+    Router::new()
+        .nest("/lookup/v2/topic/persistent", topics().layer(Extension(Domain::Persistent)))
+        .nest("/lookup/v2/topic/non-persistent", topics().layer(Extension(Domain::NonPersistent)))
 }
 
-#[derive(Deserialize)]
-struct LookupPath {
-    domain: String,
-    tenant: String,
-    namespace: String,
-    topic: String,
-}
-
-impl LookupPath {
-    fn name(&self) -> AdminResult<TopicName> {
-        let domain: Domain = self.domain.parse()?;
-        Ok(TopicName::new(domain, NamespaceName::new(&self.tenant, &self.namespace)?, &self.topic)?)
-    }
-}
-
-/// `brokerUrlTls` is always there: the C++ client refuses an answer without it.
-async fn lookup(State(service): Service, Path(path): Path<LookupPath>) -> AdminResult<Json<Value>> {
-    let topic = path.name()?;
-    if service.store.namespace(topic.namespace()).await?.is_none() {
-        return Err(AdminError::not_found(format_args!("namespace {}", topic.namespace())));
-    }
+async fn owner(service: Service, Topic(topic): Topic) -> AdminResult<Json<Value>> {
+    targets::policies(&service, topic.namespace()).await?;
     let owner = service.ownership.owner(&topic).await?;
+    // The C++ client fails without brokerUrlTls, be it empty.
     Ok(Json(json!({
         "brokerUrl": owner.broker_url,
         "brokerUrlTls": "",
@@ -47,10 +33,7 @@ async fn lookup(State(service): Service, Path(path): Path<LookupPath>) -> AdminR
     })))
 }
 
-async fn bundle(State(service): Service, Path(path): Path<LookupPath>) -> AdminResult<String> {
-    let topic = path.name()?;
-    let policies = service.store.namespace(topic.namespace()).await?;
-    let policies =
-        policies.ok_or_else(|| AdminError::not_found(format_args!("namespace {}", topic.namespace())))?;
+async fn bundle(service: Service, Topic(topic): Topic) -> AdminResult<String> {
+    let policies = targets::policies(&service, topic.namespace()).await?;
     Ok(policies.bundles.find(topic.bundle_hash()))
 }

@@ -5,48 +5,74 @@
 //! state of its own, nor touch a ledger or a cursor.
 
 mod brokers;
+mod change;
 mod clusters;
+mod entries;
 mod error;
 mod extract;
 mod lookup;
+mod merge;
+mod message_id;
+mod namespace_topics;
 mod namespaces;
 mod partitions;
+mod permissions;
+mod policies;
 mod schemas;
 mod subscriptions;
+mod targets;
 mod tenants;
+#[cfg(test)]
+mod tests;
 mod topics;
 
-use crate::service::BrokerService;
-use axum::Router;
+use std::sync::Arc;
+
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::routing::get;
+use axum::{Extension, Router};
+use magnetar_common::topic_name::Domain;
+
+use crate::service::BrokerService;
 use error::AdminError;
-use std::sync::Arc;
 
 /// No admin body is larger: policies and schemas are a few KiB.
 const BODY_BYTES_MAX: usize = 1 << 20;
 
 type Service = axum::extract::State<Arc<BrokerService>>;
+type Routes = Router<Arc<BrokerService>>;
 
 /// Every path that the HTTP port answers.
 pub fn router(service: Arc<BrokerService>) -> Router {
+    let of_topics = || {
+        Router::new()
+            .merge(topics::routes())
+            .merge(partitions::routes())
+            .merge(subscriptions::routes())
+            .merge(entries::routes())
+            .merge(permissions::of_topics())
+    };
     let admin = Router::new()
         .merge(brokers::routes())
         .merge(clusters::routes())
         .merge(tenants::routes())
         .merge(namespaces::routes())
-        .merge(topics::routes())
-        .merge(partitions::routes())
-        .merge(subscriptions::routes())
-        .merge(schemas::routes());
+        .merge(namespace_topics::routes())
+        .merge(policies::routes())
+        .merge(permissions::of_namespaces())
+        .merge(schemas::routes())
+        .nest("/persistent", of_topics().layer(Extension(Domain::Persistent)))
+        .nest("/non-persistent", of_topics().layer(Extension(Domain::NonPersistent)));
     Router::new()
         .nest("/admin/v2", admin)
         .merge(lookup::routes())
         .merge(crate::metrics::routes())
         .route("/status.html", get(|| async { "OK" }))
-        .fallback(|| async { AdminError::not_found("this path (see Pulsar's admin REST v2)") })
-        .method_not_allowed_fallback(|| async { StatusCode::METHOD_NOT_ALLOWED })
+        .fallback(|| async { AdminError::not_found("this path of the admin REST v2") })
+        .method_not_allowed_fallback(|| async {
+            AdminError::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method")
+        })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(service)
 }

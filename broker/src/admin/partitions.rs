@@ -1,182 +1,154 @@
-//! Partitioned topics.
+//! Partitioned topics: how many partitions there are, and what all of them show together.
 
-use super::Service;
+use std::collections::BTreeMap;
+
+use axum::response::NoContent;
+use axum::routing::{get, post};
+use axum::{Extension, Json, Router};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use magnetar_common::topic_name::{Domain, TopicName};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
 use super::error::{AdminError, AdminResult};
-use super::extract::{Force, NamespacePath, TopicPath, json};
+use super::extract::{Body, Namespace, Params, Topic};
+use super::{Routes, Service, merge, message_id, targets};
 use crate::namespace::PartitionedTopicMetadata;
 use crate::service::BrokerService;
-use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
-use axum::routing::get;
-use axum::{Json, Router};
-use magnetar_common::topic_name::TopicName;
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
-use std::sync::Arc;
+use crate::topic::{Handle, TopicError};
 
-pub(super) fn routes() -> Router<Arc<BrokerService>> {
-    let topic = "/persistent/{tenant}/{namespace}/{topic}";
+pub(super) fn routes() -> Routes {
     Router::new()
-        .route("/persistent/{tenant}/{namespace}/partitioned", get(list))
-        .route(&format!("{topic}/partitions"), get(show).put(create).post(grow).delete(remove))
-        .route(&format!("{topic}/partitioned-stats"), get(stats))
-        .route(&format!("{topic}/partitioned-internalStats"), get(internal_stats))
+        .route("/{tenant}/{namespace}/partitioned", get(list))
+        .route("/{tenant}/{namespace}/{topic}/partitions", get(read).put(create).post(grow).delete(remove))
+        .route("/{tenant}/{namespace}/{topic}/partitioned-stats", get(stats))
+        .route("/{tenant}/{namespace}/{topic}/partitioned-internalStats", get(internal_stats))
+        .route("/{tenant}/{namespace}/{topic}/terminate/partitions", post(terminate))
 }
 
-async fn list(State(service): Service, Path(path): Path<NamespacePath>) -> AdminResult<Json<Vec<String>>> {
-    let name = path.name()?;
-    if service.store.namespace(&name).await?.is_none() {
-        return Err(AdminError::not_found(format_args!("namespace {name}")));
-    }
-    let topics = service.store.partitioned_topics(&name).await?;
-    Ok(Json(topics.iter().map(TopicName::to_string).collect()))
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Lookup {
-    #[serde(default)]
-    check_allow_auto_creation: bool,
-}
-
-/// Also what clients with an HTTP service URL ask before they produce or subscribe.
-async fn show(
-    State(service): Service,
-    Path(path): Path<TopicPath>,
-    Query(query): Query<Lookup>,
-) -> AdminResult<Json<Value>> {
-    let topic = path.name()?;
-    let partitions = if query.check_allow_auto_creation {
-        service.topics.partitions_for_use(&topic, true).await?
-    } else {
-        service.store.partitions(&topic).await?.map_or(0, |record| record.partitions)
-    };
-    Ok(Json(json!({ "partitions": partitions, "deleted": false })))
-}
-
-/// A bare number, or a record with a number and properties.
+/// Tools send a bare number, or an object with properties.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Wanted {
+enum Partitions {
     Count(u32),
-    Record(PartitionedTopicMetadata),
+    Full {
+        partitions: u32,
+        #[serde(default)]
+        properties: Option<BTreeMap<String, String>>,
+    },
 }
 
-async fn create(
-    State(service): Service,
-    Path(path): Path<TopicPath>,
-    body: Bytes,
-) -> AdminResult<StatusCode> {
-    let record = match json(&body)? {
-        Wanted::Count(partitions) => PartitionedTopicMetadata { partitions, ..Default::default() },
-        Wanted::Record(record) => record,
+async fn list(
+    service: Service,
+    Extension(domain): Extension<Domain>,
+    Namespace(name): Namespace,
+) -> AdminResult<Json<Vec<String>>> {
+    targets::policies(&service, &name).await?;
+    if domain == Domain::NonPersistent {
+        return Ok(Json(Vec::new()));
+    }
+    let topics = service.store.partitioned_topics(&name).await?;
+    Ok(Json(topics.iter().map(ToString::to_string).collect()))
+}
+
+async fn read(service: Service, Topic(topic): Topic, params: Params) -> AdminResult<Json<Value>> {
+    let record = match service.store.partitions(&topic).await? {
+        Some(record) => record,
+        None => {
+            let create = params.flag("checkAllowAutoCreation");
+            let partitions = service.topics.partitions_for_use(&topic, create).await?;
+            PartitionedTopicMetadata { partitions, ..PartitionedTopicMetadata::default() }
+        }
     };
-    service.store.create_partitioned(&path.name()?, &record, service.config.max_partitions).await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(Json(serde_json::to_value(record).map_err(AdminError::internal)?))
 }
 
-async fn grow(State(service): Service, Path(path): Path<TopicPath>, body: Bytes) -> AdminResult<StatusCode> {
-    service.store.grow_partitions(&path.name()?, json(&body)?, service.config.max_partitions).await?;
-    Ok(StatusCode::NO_CONTENT)
+async fn create(service: Service, Topic(topic): Topic, body: Body) -> AdminResult<NoContent> {
+    persistent(&topic)?;
+    let (partitions, properties) = match body.json()? {
+        Partitions::Count(partitions) => (partitions, None),
+        Partitions::Full { partitions, properties } => (partitions, properties),
+    };
+    let record = PartitionedTopicMetadata { partitions, properties, ..PartitionedTopicMetadata::default() };
+    service.store.create_partitioned(&topic, &record, service.config.max_partitions).await?;
+    Ok(NoContent)
 }
 
-async fn remove(
-    State(service): Service,
-    Path(path): Path<TopicPath>,
-    Query(query): Query<Force>,
-) -> AdminResult<StatusCode> {
-    service.topics.delete_partitioned(&path.name()?, query.force).await?;
-    Ok(StatusCode::NO_CONTENT)
+async fn grow(service: Service, Topic(topic): Topic, body: Body) -> AdminResult<NoContent> {
+    let partitions = match body.json()? {
+        Partitions::Count(partitions) | Partitions::Full { partitions, .. } => partitions,
+    };
+    service.store.grow_partitions(&topic, partitions, service.config.max_partitions).await?;
+    Ok(NoContent)
 }
 
-async fn partitions_of(service: &BrokerService, topic: &TopicName) -> AdminResult<u32> {
-    let record = service.store.partitions(topic).await?;
-    record
-        .map(|record| record.partitions)
-        .ok_or_else(|| AdminError::not_found(format_args!("partitioned topic {topic}")))
+async fn remove(service: Service, Topic(topic): Topic, params: Params) -> AdminResult<NoContent> {
+    service.topics.delete_partitioned(&topic, params.flag("force")).await?;
+    Ok(NoContent)
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct PerPartition {
-    #[serde(default = "yes")]
-    per_partition: bool,
-}
-
-fn yes() -> bool {
-    true
-}
-
-async fn stats(
-    State(service): Service,
-    Path(path): Path<TopicPath>,
-    Query(query): Query<PerPartition>,
-) -> AdminResult<Json<Value>> {
-    let topic = path.name()?;
-    let count = partitions_of(&service, &topic).await?;
-    let (mut sum, mut partitions) = (json!({}), Map::new());
-    for partition in (0..count).map(|number| topic.with_partition(number)) {
-        let handle = service.topics.get_or_load(&partition, true).await?;
-        let Ok(stats) = serde_json::to_value(handle.stats().await?) else { continue };
-        add(&mut sum, &stats);
-        partitions.insert(partition.to_string(), stats);
-    }
-    if let Value::Object(fields) = &mut sum {
-        fields.insert("metadata".into(), json!({ "partitions": count, "deleted": false }));
-        fields.insert(
-            "partitions".into(),
-            Value::Object(if query.per_partition { partitions } else { Map::new() }),
-        );
-    }
-    Ok(Json(sum))
-}
-
-async fn internal_stats(State(service): Service, Path(path): Path<TopicPath>) -> AdminResult<Json<Value>> {
-    let topic = path.name()?;
-    let count = partitions_of(&service, &topic).await?;
-    let mut partitions = Map::new();
-    for partition in (0..count).map(|number| topic.with_partition(number)) {
-        let handle = service.topics.get_or_load(&partition, true).await?;
-        let Ok(stats) = serde_json::to_value(handle.internal_stats().await?) else { continue };
-        partitions.insert(partition.to_string(), stats);
-    }
-    Ok(Json(json!({ "metadata": { "partitions": count, "deleted": false }, "partitions": partitions })))
-}
-
-/// Numbers add up, lists join, objects are added field by field; anything else stays as it was first.
-fn add(sum: &mut Value, part: &Value) {
-    match (sum, part) {
-        (Value::Number(total), Value::Number(more)) => {
-            let exact = total.as_i64().zip(more.as_i64()).and_then(|(total, more)| total.checked_add(more));
-            let value =
-                exact.map(Value::from).or_else(|| Some(Value::from(total.as_f64()? + more.as_f64()?)));
-            if let Some(Value::Number(value)) = value {
-                *total = value;
-            }
+fn persistent(topic: &TopicName) -> AdminResult<()> {
+    match topic.domain() {
+        Domain::Persistent => Ok(()),
+        Domain::NonPersistent => {
+            Err(AdminError::precondition("this broker serves persistent:// topics only"))
         }
-        (Value::Array(all), Value::Array(more)) => all.extend(more.iter().cloned()),
-        (Value::Object(fields), Value::Object(more)) => {
-            for (name, value) in more {
-                match fields.get_mut(name) {
-                    Some(sum) => add(sum, value),
-                    None => drop(fields.insert(name.clone(), value.clone())),
-                }
-            }
-        }
-        _ => {}
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn statistics_of_partitions_add_up() {
-        let mut sum = json!({});
-        add(&mut sum, &json!({"a": 1, "b": 1.5, "list": [1], "map": {"x": 1}, "text": "first"}));
-        add(&mut sum, &json!({"a": 2, "b": 1.0, "list": [2], "map": {"x": 2, "y": 3}, "text": "second"}));
-        assert_eq!(sum, json!({"a": 3, "b": 2.5, "list": [1, 2], "map": {"x": 3, "y": 3}, "text": "first"}));
+async fn stats(service: Service, Topic(topic): Topic, params: Params) -> AdminResult<Json<Value>> {
+    let (record, mut partitions) =
+        of_partitions(&service, &topic, async |handle| handle.stats().await).await?;
+    let mut all = merge::stats(partitions.values());
+    // Each partition by itself is left out only on demand.
+    if params.get("perPartition") == Some("false") {
+        partitions.clear();
     }
+    all.insert("metadata".into(), record);
+    all.insert("partitions".into(), Value::Object(partitions));
+    Ok(Json(Value::Object(all)))
+}
+
+async fn internal_stats(service: Service, Topic(topic): Topic) -> AdminResult<Json<Value>> {
+    let (record, partitions) =
+        of_partitions(&service, &topic, async |handle| handle.internal_stats().await).await?;
+    Ok(Json(json!({ "metadata": record, "partitions": partitions })))
+}
+
+async fn terminate(service: Service, Topic(topic): Topic) -> AdminResult<Json<Value>> {
+    let record = metadata(&service, &topic).await?;
+    let mut last = Map::new();
+    for partition in 0..record.partitions {
+        let name = topic.with_partition(partition);
+        let position = targets::load(&service, &name).await?.terminate().await?;
+        last.insert(partition.to_string(), message_id::to_json(&name, position));
+    }
+    Ok(Json(Value::Object(last)))
+}
+
+async fn metadata(service: &BrokerService, topic: &TopicName) -> AdminResult<PartitionedTopicMetadata> {
+    let found = service.store.partitions(topic).await?;
+    found.ok_or_else(|| AdminError::not_found(format!("partitioned topic {topic}")))
+}
+
+/// What every partition that was used already answers, by its name, beside the topic's metadata.
+async fn of_partitions<T: Serialize>(
+    service: &BrokerService,
+    topic: &TopicName,
+    ask: impl AsyncFn(Handle) -> Result<T, TopicError>,
+) -> AdminResult<(Value, Map<String, Value>)> {
+    let record = metadata(service, topic).await?;
+    let ask = &ask;
+    let one = |name: TopicName| async move {
+        if !service.store.topic_exists(&name).await? {
+            return Ok::<_, AdminError>(None);
+        }
+        let answer = ask(targets::load(service, &name).await?).await?;
+        Ok(Some((name.to_string(), serde_json::to_value(answer).map_err(AdminError::internal)?)))
+    };
+    let names = (0..record.partitions).map(|partition| topic.with_partition(partition));
+    let answers: Vec<_> =
+        stream::iter(names).map(one).buffered(targets::TOPICS_AT_A_TIME).try_collect().await?;
+    let record = serde_json::to_value(record).map_err(AdminError::internal)?;
+    Ok((record, answers.into_iter().flatten().collect()))
 }

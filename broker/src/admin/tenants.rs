@@ -1,43 +1,46 @@
-//! Tenants.
+//! `/tenants`.
 
-use super::Service;
-use super::error::{AdminError, AdminResult};
-use super::extract::json_or_default;
-use crate::namespace::TenantInfo;
-use crate::service::BrokerService;
-use axum::body::Bytes;
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::response::NoContent;
 use axum::routing::get;
 use axum::{Json, Router};
-use std::sync::Arc;
 
-pub(super) fn routes() -> Router<Arc<BrokerService>> {
+use super::error::{AdminError, AdminResult};
+use super::extract::{Body, InPath, Params};
+use super::{Routes, Service, namespaces};
+use crate::namespace::TenantInfo;
+
+pub(super) fn routes() -> Routes {
     Router::new()
         .route("/tenants", get(list))
-        .route("/tenants/{tenant}", get(show).put(create).post(update).delete(remove))
+        .route("/tenants/{tenant}", get(read).put(create).post(update).delete(remove))
 }
 
-async fn list(State(service): Service) -> AdminResult<Json<Vec<String>>> {
+async fn list(service: Service) -> AdminResult<Json<Vec<String>>> {
     Ok(Json(service.store.tenants().await?))
 }
 
-async fn show(State(service): Service, Path(tenant): Path<String>) -> AdminResult<Json<TenantInfo>> {
-    let found = service.store.tenant(&tenant).await?;
-    found.map(Json).ok_or_else(|| AdminError::not_found(format_args!("tenant {tenant}")))
+async fn read(service: Service, InPath(name): InPath<String>) -> AdminResult<Json<TenantInfo>> {
+    let found = service.store.tenant(&name).await?;
+    found.map(Json).ok_or_else(|| AdminError::not_found(format!("tenant {name}")))
 }
 
-async fn create(State(service): Service, Path(tenant): Path<String>, body: Bytes) -> AdminResult<StatusCode> {
-    service.store.create_tenant(&tenant, &json_or_default(&body)?).await?;
-    Ok(StatusCode::NO_CONTENT)
+async fn create(service: Service, InPath(name): InPath<String>, body: Body) -> AdminResult<NoContent> {
+    let info = body.optional_json()?.unwrap_or_default();
+    service.store.create_tenant(&name, &info).await?;
+    Ok(NoContent)
 }
 
-async fn update(State(service): Service, Path(tenant): Path<String>, body: Bytes) -> AdminResult<StatusCode> {
-    service.store.update_tenant(&tenant, json_or_default(&body)?).await?;
-    Ok(StatusCode::NO_CONTENT)
+async fn update(service: Service, InPath(name): InPath<String>, body: Body) -> AdminResult<NoContent> {
+    service.store.update_tenant(&name, body.json()?).await?;
+    Ok(NoContent)
 }
 
-async fn remove(State(service): Service, Path(tenant): Path<String>) -> AdminResult<StatusCode> {
-    service.store.delete_tenant(&tenant).await?;
-    Ok(StatusCode::NO_CONTENT)
+async fn remove(service: Service, InPath(name): InPath<String>, params: Params) -> AdminResult<NoContent> {
+    if params.flag("force") {
+        for namespace in service.store.namespaces(&name).await? {
+            namespaces::delete_with_topics(&service, &namespace).await?;
+        }
+    }
+    service.store.delete_tenant(&name).await?;
+    Ok(NoContent)
 }

@@ -1,109 +1,95 @@
-//! Topics: listing, creation, deletion, statistics.
+//! One topic: created, deleted, looked at, unloaded, terminated.
 
-use super::Service;
-use super::error::{AdminError, AdminResult};
-use super::extract::{Force, NamespacePath, TopicPath};
-use crate::namespace::LoadError;
-use crate::service::BrokerService;
-use crate::topic::{Handle, InternalStats, TopicStats};
-use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::response::NoContent;
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
-use magnetar_common::topic_name::TopicName;
-use magnetar_proto::ids::Position;
-use serde_json::{Value, json};
-use std::sync::Arc;
+use magnetar_common::topic_name::Domain;
+use serde_json::Value;
 
-pub(super) fn routes() -> Router<Arc<BrokerService>> {
-    let topic = "/persistent/{tenant}/{namespace}/{topic}";
-    let below = |path: &str| format!("{topic}/{path}");
+use super::error::{AdminError, AdminResult};
+use super::extract::{Namespace, Params, Topic};
+use super::{Routes, Service, message_id, targets};
+use crate::topic::{InternalStats, TopicStats};
+
+pub(super) fn routes() -> Routes {
     Router::new()
-        .route("/persistent/{tenant}/{namespace}", get(list))
-        .route(topic, put(create).delete(remove))
-        .route(&below("stats"), get(stats))
-        .route(&below("internalStats"), get(internal_stats))
-        .route(&below("internal-info"), get(internal_stats))
-        .route(&below("lastMessageId"), get(last_message_id))
-        .route(&below("unload"), put(unload))
-        .route(&below("terminate"), post(terminate))
-        .route(&below("permissions"), get(|| async { Json(json!({})) }))
+        .route("/{tenant}/{namespace}", get(list))
+        .route("/{tenant}/{namespace}/{topic}", put(create).delete(remove))
+        .route("/{tenant}/{namespace}/{topic}/stats", get(stats))
+        .route("/{tenant}/{namespace}/{topic}/internalStats", get(internal_stats))
+        .route("/{tenant}/{namespace}/{topic}/internal-info", get(internal_stats))
+        .route("/{tenant}/{namespace}/{topic}/lastMessageId", get(last_message_id))
+        .route("/{tenant}/{namespace}/{topic}/unload", put(unload))
+        .route("/{tenant}/{namespace}/{topic}/terminate", post(terminate))
 }
 
-/// An existing topic, loaded if necessary; a partitioned topic itself is none.
-pub(super) async fn existing(service: &BrokerService, topic: &TopicName) -> AdminResult<Handle> {
-    match service.topics.get_or_load(topic, false).await {
-        Err(LoadError::Partitioned(_)) => Err(AdminError::precondition(format!(
-            "{topic} is partitioned; ask for partitioned-stats, or for one of its partitions"
-        ))),
-        other => Ok(other?),
+async fn list(
+    service: Service,
+    domain: axum::Extension<Domain>,
+    Namespace(name): Namespace,
+    params: Params,
+) -> AdminResult<Json<Vec<String>>> {
+    targets::policies(&service, &name).await?;
+    if domain.0 == Domain::NonPersistent {
+        return Ok(Json(Vec::new()));
     }
+    let topics = targets::names(&service, &name, params.flag("includeSystemTopic")).await?;
+    Ok(Json(topics.iter().map(ToString::to_string).collect()))
 }
 
-/// A message id as the REST API writes it; -1:-1 stands for none.
-pub(super) fn message_id(position: Option<Position>, topic: &TopicName) -> Value {
-    let (ledger, entry) = position.map_or((-1, -1), |at| (at.ledger_id.to_wire(), at.entry_id.to_wire()));
-    let partition = topic.partition().map_or(-1, i64::from);
-    json!({ "ledgerId": ledger, "entryId": entry, "partitionIndex": partition })
-}
-
-async fn list(State(service): Service, Path(path): Path<NamespacePath>) -> AdminResult<Json<Vec<String>>> {
-    let name = path.name()?;
-    if service.store.namespace(&name).await?.is_none() {
-        return Err(AdminError::not_found(format_args!("namespace {name}")));
+/// What the body may carry (properties) has no place in the topic yet, and is ignored.
+async fn create(service: Service, Topic(topic): Topic) -> AdminResult<NoContent> {
+    if service.store.partitions(&topic).await?.is_some() {
+        return Err(AdminError::conflict(format!("partitioned topic {topic} exists already")));
     }
-    let topics = service.store.topics(&name).await?;
-    Ok(Json(topics.iter().map(TopicName::to_string).collect()))
+    service.topics.create(&topic).await?;
+    Ok(NoContent)
 }
 
-async fn create(State(service): Service, Path(path): Path<TopicPath>) -> AdminResult<StatusCode> {
-    service.topics.create(&path.name()?).await?;
-    Ok(StatusCode::NO_CONTENT)
+async fn remove(service: Service, Topic(topic): Topic, params: Params) -> AdminResult<NoContent> {
+    if service.store.partitions(&topic).await?.is_some() {
+        return Err(AdminError::precondition(format!(
+            "topic {topic} is partitioned; delete it by its …/partitions path"
+        )));
+    }
+    service.topics.delete(&topic, params.flag("force")).await?;
+    Ok(NoContent)
 }
 
-async fn remove(
-    State(service): Service,
-    Path(path): Path<TopicPath>,
-    Query(query): Query<Force>,
-) -> AdminResult<StatusCode> {
-    service.topics.delete(&path.name()?, query.force).await?;
-    Ok(StatusCode::NO_CONTENT)
-}
-
-async fn stats(State(service): Service, Path(path): Path<TopicPath>) -> AdminResult<Json<TopicStats>> {
-    Ok(Json(existing(&service, &path.name()?).await?.stats().await?))
-}
-
-async fn internal_stats(
-    State(service): Service,
-    Path(path): Path<TopicPath>,
-) -> AdminResult<Json<InternalStats>> {
-    Ok(Json(existing(&service, &path.name()?).await?.internal_stats().await?))
-}
-
-async fn last_message_id(State(service): Service, Path(path): Path<TopicPath>) -> AdminResult<Json<Value>> {
-    let topic = path.name()?;
-    let last = existing(&service, &topic).await?.last_position().await?;
-    Ok(Json(message_id(last, &topic)))
-}
-
-async fn unload(State(service): Service, Path(path): Path<TopicPath>) -> AdminResult<StatusCode> {
-    let topic = path.name()?;
-    if let Some(partitions) = service.store.partitions(&topic).await? {
-        for partition in 0..partitions.partitions {
-            service.topics.unload(&topic.with_partition(partition)).await?;
+async fn stats(service: Service, Topic(topic): Topic, params: Params) -> AdminResult<Json<TopicStats>> {
+    let mut stats = targets::load(&service, &topic).await?.stats().await?;
+    if params.flag("excludePublishers") {
+        stats.publishers.clear();
+    }
+    if params.flag("excludeConsumers") {
+        for subscription in stats.subscriptions.values_mut() {
+            subscription.consumers.clear();
         }
-        return Ok(StatusCode::NO_CONTENT);
     }
-    if !service.store.topic_exists(&topic).await? {
-        return Err(AdminError::not_found(format_args!("topic {topic}")));
-    }
-    service.topics.unload(&topic).await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(Json(stats))
 }
 
-async fn terminate(State(service): Service, Path(path): Path<TopicPath>) -> AdminResult<Json<Value>> {
-    let topic = path.name()?;
-    let last = existing(&service, &topic).await?.terminate().await?;
-    Ok(Json(message_id(last, &topic)))
+async fn internal_stats(service: Service, Topic(topic): Topic) -> AdminResult<Json<InternalStats>> {
+    Ok(Json(targets::load(&service, &topic).await?.internal_stats().await?))
+}
+
+async fn last_message_id(service: Service, Topic(topic): Topic) -> AdminResult<Json<Value>> {
+    let last = targets::load(&service, &topic).await?.last_position().await?;
+    Ok(Json(message_id::to_json(&topic, last)))
+}
+
+/// A topic that exists but is not in memory is as good as unloaded.
+async fn unload(service: Service, Topic(topic): Topic) -> AdminResult<NoContent> {
+    let topics = targets::of_topic(&service, &topic).await?;
+    let plain = topics.first() == Some(&topic);
+    if plain && !service.store.topic_exists(&topic).await? {
+        return Err(AdminError::not_found(format!("topic {topic}")));
+    }
+    targets::unload(&service, topics).await?;
+    Ok(NoContent)
+}
+
+async fn terminate(service: Service, Topic(topic): Topic) -> AdminResult<Json<Value>> {
+    let last = targets::load(&service, &topic).await?.terminate().await?;
+    Ok(Json(message_id::to_json(&topic, last)))
 }

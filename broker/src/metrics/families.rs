@@ -8,6 +8,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use std::sync::atomic::AtomicU64;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ClusterLabels {
@@ -37,13 +38,19 @@ struct SubscriptionLabels {
 
 type Topics = Family<TopicLabels, Gauge>;
 type TopicCounters = Family<TopicLabels, Counter>;
+type TopicRates = Family<TopicLabels, Rate>;
 type Subscriptions = Family<SubscriptionLabels, Gauge>;
+type SubscriptionRates = Family<SubscriptionLabels, Rate>;
+
+/// Per second.
+type Rate = Gauge<f64, AtomicU64>;
 
 /// A scrape's numbers.
 #[derive(Default)]
 pub(super) struct Families {
     connections: Family<ClusterLabels, Gauge>,
-    connections_created: Family<ClusterLabels, Counter>,
+    /// A counter in truth, but as one its name would end in "_total" twice.
+    connections_created: Family<ClusterLabels, Gauge>,
     publish_buffer: Family<ClusterLabels, Gauge>,
     loaded: Family<ClusterLabels, Gauge>,
     topics: Family<NamespaceLabels, Gauge>,
@@ -54,7 +61,13 @@ pub(super) struct Families {
     bytes_in: TopicCounters,
     messages_out: TopicCounters,
     bytes_out: TopicCounters,
+    rate_in: TopicRates,
+    rate_out: TopicRates,
+    throughput_in: TopicRates,
+    throughput_out: TopicRates,
     storage: Topics,
+    storage_logical: Topics,
+    storage_backlog: Topics,
     backlog: Topics,
     subscription_backlog: Subscriptions,
     subscription_unacked: Subscriptions,
@@ -62,6 +75,9 @@ pub(super) struct Families {
     subscription_blocked: Subscriptions,
     subscription_consumers: Subscriptions,
     subscription_acked: Subscriptions,
+    subscription_rate_out: SubscriptionRates,
+    subscription_throughput_out: SubscriptionRates,
+    subscription_rate_redeliver: SubscriptionRates,
 }
 
 fn number(value: u64) -> i64 {
@@ -76,7 +92,6 @@ impl Families {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let all = Self::default();
         registry.register("pulsar_active_connections", "Open client connections", all.connections.clone());
-        // The encoder adds "_total" to counters.
         registry.register(
             "pulsar_connection_created_total_count",
             "Client connections accepted",
@@ -87,15 +102,30 @@ impl Families {
             "Bytes of messages received and not yet durable",
             all.publish_buffer.clone(),
         );
-        registry.register("magnetar_loaded_topics", "Topics in memory", all.loaded.clone());
+        registry.register("pulsar_broker_topics_count", "Topics in memory", all.loaded.clone());
         registry.register("pulsar_topics_count", "Topics in memory of a namespace", all.topics.clone());
         registry.register("pulsar_subscriptions_count", "Subscriptions", all.subscriptions.clone());
         registry.register("pulsar_producers_count", "Connected producers", all.producers.clone());
         registry.register("pulsar_consumers_count", "Connected consumers", all.consumers.clone());
+        // The encoder adds "_total" to counters.
         registry.register("pulsar_in_messages", "Messages published", all.messages_in.clone());
         registry.register("pulsar_in_bytes", "Bytes published", all.bytes_in.clone());
         registry.register("pulsar_out_messages", "Messages delivered", all.messages_out.clone());
         registry.register("pulsar_out_bytes", "Bytes delivered", all.bytes_out.clone());
+        registry.register("pulsar_rate_in", "Messages published per second", all.rate_in.clone());
+        registry.register("pulsar_rate_out", "Messages delivered per second", all.rate_out.clone());
+        registry.register("pulsar_throughput_in", "Bytes published per second", all.throughput_in.clone());
+        registry.register("pulsar_throughput_out", "Bytes delivered per second", all.throughput_out.clone());
+        registry.register(
+            "pulsar_storage_logical_size",
+            "Bytes in ledgers, without replicas",
+            all.storage_logical.clone(),
+        );
+        registry.register(
+            "pulsar_storage_backlog_size",
+            "Bytes the slowest subscription has not acknowledged",
+            all.storage_backlog.clone(),
+        );
         registry.register("pulsar_storage_size", "Bytes in ledgers, one copy", all.storage.clone());
         registry.register(
             "pulsar_msg_backlog",
@@ -132,13 +162,28 @@ impl Families {
             "When something was acknowledged last, ms since 1970",
             all.subscription_acked.clone(),
         );
+        registry.register(
+            "pulsar_subscription_msg_rate_out",
+            "Messages delivered per second",
+            all.subscription_rate_out.clone(),
+        );
+        registry.register(
+            "pulsar_subscription_msg_throughput_out",
+            "Bytes delivered per second",
+            all.subscription_throughput_out.clone(),
+        );
+        registry.register(
+            "pulsar_subscription_msg_rate_redeliver",
+            "Messages delivered again per second",
+            all.subscription_rate_redeliver.clone(),
+        );
         all
     }
 
     pub(super) fn broker(&self, service: &BrokerService, topics: usize) {
         let labels = ClusterLabels { cluster: service.config.cluster.clone() };
         self.connections.get_or_create(&labels).set(count(service.connections.count()));
-        self.connections_created.get_or_create(&labels).inc_by(service.connections.accepted());
+        self.connections_created.get_or_create(&labels).set(number(service.connections.accepted()));
         self.publish_buffer.get_or_create(&labels).set(count(service.publish_budget.used()));
         self.loaded.get_or_create(&labels).set(count(topics));
     }
@@ -156,7 +201,13 @@ impl Families {
         self.bytes_in.get_or_create(&labels).inc_by(stats.bytes_in_counter);
         self.messages_out.get_or_create(&labels).inc_by(stats.msg_out_counter);
         self.bytes_out.get_or_create(&labels).inc_by(stats.bytes_out_counter);
+        self.rate_in.get_or_create(&labels).set(stats.msg_rate_in);
+        self.rate_out.get_or_create(&labels).set(stats.msg_rate_out);
+        self.throughput_in.get_or_create(&labels).set(stats.msg_throughput_in);
+        self.throughput_out.get_or_create(&labels).set(stats.msg_throughput_out);
         self.storage.get_or_create(&labels).set(number(stats.storage_size));
+        self.storage_logical.get_or_create(&labels).set(number(stats.storage_size));
+        self.storage_backlog.get_or_create(&labels).set(number(stats.backlog_size));
         let backlog = stats.subscriptions.values().map(|subscription| subscription.msg_backlog).sum();
         self.backlog.get_or_create(&labels).set(number(backlog));
         for (name, subscription) in &stats.subscriptions {
@@ -173,6 +224,9 @@ impl Families {
             self.subscription_blocked.get_or_create(&labels).set(i64::from(blocked));
             self.subscription_consumers.get_or_create(&labels).set(count(subscription.consumers.len()));
             self.subscription_acked.get_or_create(&labels).set(number(subscription.last_acked_timestamp));
+            self.subscription_rate_out.get_or_create(&labels).set(subscription.msg_rate_out);
+            self.subscription_throughput_out.get_or_create(&labels).set(subscription.msg_throughput_out);
+            self.subscription_rate_redeliver.get_or_create(&labels).set(subscription.msg_rate_redeliver);
         }
     }
 }

@@ -30,7 +30,7 @@ mod subscription;
 mod tail_cache;
 #[cfg(test)]
 mod tests;
-mod timestamp;
+pub(crate) mod timestamp;
 
 pub use actor::{TopicEnv, TopicLimits, open};
 pub use error::{Holder, TopicError};
