@@ -52,7 +52,6 @@ impl Fixture {
             .with_subscription("s")
             .with_subscription_type(kind)
             .with_consumer_name(name)
-            .with_unacked_message_resend_delay(Some(Duration::from_millis(200)))
             .with_options(options)
             .build()
             .await?)
@@ -78,7 +77,9 @@ async fn send_all(producer: &mut Producer<TokioExecutor>, texts: &[String]) -> R
     for text in texts {
         receipts.push(producer.send_non_blocking(text.clone()).await?);
     }
-    producer.send_batch().await?;
+    if producer.options().batch_size.is_some() {
+        producer.send_batch().await?;
+    }
     for receipt in receipts {
         receipt.await?;
     }
