@@ -8,16 +8,24 @@ use magnetar_proto::ids::{EntryId, LedgerId, Position};
 use magnetar_proto::pulsar::managed_ledger as wire;
 use prost::Message;
 
-/// One record of a cursor ledger.
+/// One record of a cursor ledger. Of each ledger the ranges stand in the shorter of Pulsar's two forms: a subscription that
+/// acknowledges every other entry needs a bit an entry, not a range.
 pub(super) fn encode(snapshot: &Snapshot) -> Bytes {
     let (ledger_id, entry_id) = snapshot.mark.to_wire();
+    let (mut sparse, mut dense) = (Vec::new(), Vec::new());
+    for ranges in snapshot.ranges.chunk_by(|one, other| one.ledger_id == other.ledger_id) {
+        match encode_bits(ranges) {
+            Some(bits) => dense.push(bits),
+            None => sparse.extend(encode_ranges(ranges)),
+        }
+    }
     let info = wire::PositionInfo {
         ledger_id,
         entry_id,
-        individual_deleted_messages: encode_ranges(&snapshot.ranges),
+        individual_deleted_messages: sparse,
         properties: encode_properties(&snapshot.properties),
         batched_entry_deletion_index_info: encode_batches(&snapshot.batches),
-        individual_deleted_message_ranges: Vec::new(),
+        individual_deleted_message_ranges: dense,
     };
     info.encode_to_vec().into()
 }
@@ -99,6 +107,23 @@ fn position(wire: &wire::NestedPositionInfo) -> Result<Position, String> {
     Ok(Position::new(ledger, entry))
 }
 
+/// The ranges of one ledger as words of bits, if that is shorter: a range takes about twice the bytes of a word.
+fn encode_bits(ranges: &[AckedRange]) -> Option<wire::LongListMap> {
+    let last = ranges.last()?;
+    let words = usize::try_from(last.last.0 / 64).ok()?.checked_add(1)?;
+    if words > ranges.len().checked_mul(2)? {
+        return None;
+    }
+    let mut values = vec![0_u64; words];
+    for entry in ranges.iter().flat_map(|range| range.first.0..=range.last.0) {
+        values[(entry / 64) as usize] |= 1 << (entry % 64);
+    }
+    Some(wire::LongListMap {
+        key: last.ledger_id.to_wire(),
+        values: values.into_iter().map(|word| word as i64).collect(),
+    })
+}
+
 fn decode_bits(ledger: &wire::LongListMap) -> Result<Vec<AckedRange>, String> {
     let ledger_id = LedgerId::from_wire(ledger.key).ok_or("a bit set of entries has no ledger")?;
     let mut ranges = Vec::new();
@@ -142,6 +167,21 @@ mod tests {
             properties: vec![("n".into(), -4)],
         };
         assert_eq!(decode(&encode(&snapshot)), Ok(snapshot));
+    }
+
+    #[test]
+    fn many_short_ranges_take_a_bit_an_entry_and_all_of_them_survive() {
+        // A limit on the number of ranges once let a confirmed acknowledgement be forgotten.
+        let ranges: Vec<_> = (0..25_000).map(|number| range(3, number * 2, number * 2)).collect();
+        let snapshot = Snapshot {
+            mark: MarkDelete::before(LedgerId(2)),
+            ranges: [vec![range(2, 7, 9)], ranges, vec![range(9, 4_000_000, 4_000_001)]].concat(),
+            batches: Vec::new(),
+            properties: Vec::new(),
+        };
+        let record = encode(&snapshot);
+        assert!(record.len() < 10_000, "{} bytes", record.len());
+        assert_eq!(decode(&record), Ok(snapshot));
     }
 
     #[test]

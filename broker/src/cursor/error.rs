@@ -24,6 +24,16 @@ pub enum CursorError {
         /// What is wrong.
         reason: String,
     },
+    /// There is more to keep than an entry may hold. Nothing is confirmed until the oldest messages are acknowledged.
+    #[error(
+        "the acknowledgements of cursor {name} take {bytes} bytes, more than an entry may hold; acknowledge its oldest messages"
+    )]
+    TooLarge {
+        /// Which cursor.
+        name: String,
+        /// Size of the record.
+        bytes: usize,
+    },
     /// Its ledger failed: try again.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -37,7 +47,7 @@ impl CursorError {
     pub fn is_final(&self) -> bool {
         match self {
             Self::Fenced(_) | Self::Exists(_) | Self::NotFound(_) | Self::Corrupt { .. } => true,
-            Self::Ledger(_) | Self::Metadata(_) => false,
+            Self::TooLarge { .. } | Self::Ledger(_) | Self::Metadata(_) => false,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::batches::{Batches, Narrowed};
 use super::ranges::{AckedRange, AckedSet};
-use super::snapshot::{MAX_BATCH_WORDS, MAX_RANGES, Snapshot};
+use super::snapshot::Snapshot;
 use crate::managed_ledger::{LedgerList, MarkDelete};
 use magnetar_proto::ids::Position;
 
@@ -162,16 +162,10 @@ impl Cursor {
 
     /// What is to be made durable.
     pub fn snapshot(&self) -> Snapshot {
-        let mut words = 0;
-        let within = |(_, set): &(Position, &[u64])| {
-            words += set.len();
-            words <= MAX_BATCH_WORDS
-        };
-        let batches = self.batches.iter().take_while(within);
         Snapshot {
             mark: self.mark,
-            ranges: self.acked.iter().take(MAX_RANGES).collect(),
-            batches: batches.map(|(position, set)| (position, set.to_vec())).collect(),
+            ranges: self.acked.iter().collect(),
+            batches: self.batches.iter().map(|(position, set)| (position, set.to_vec())).collect(),
             properties: self.properties.clone(),
         }
     }

@@ -19,6 +19,8 @@ use std::sync::{Mutex, PoisonError};
 const MAX_RECORDS: u64 = 50_000;
 /// Or after so many bytes.
 const MAX_LEDGER_BYTES: u64 = 64 << 20;
+/// A bookie takes entries of 5 MiB.
+const MAX_RECORD_BYTES: usize = 4 << 20;
 /// A state up to this size is folded into the head when the cursor is closed or taken over; a larger one stays in its
 /// ledger, for a metadata store is no place for it.
 const MAX_INLINE_BYTES: usize = 32 << 10;
@@ -97,6 +99,9 @@ impl CursorStore {
     /// See [`CursorError::is_final`]; if it is not, an earlier snapshot or this one is durable, and it may be tried again.
     pub async fn persist(&mut self, snapshot: Snapshot) -> Result<(), CursorError> {
         let record = codec::encode(&snapshot);
+        if record.len() > MAX_RECORD_BYTES {
+            return Err(CursorError::TooLarge { name: self.name.clone(), bytes: record.len() });
+        }
         if let Some(writer) = self.writer.get_mut().as_mut().filter(|writer| !is_full(writer)) {
             match append(writer, record.clone()).await {
                 Ok(()) => return Ok(()),
@@ -112,7 +117,7 @@ impl CursorStore {
 
     /// Makes the snapshot durable where the next owner finds it quickest: in the head, if it is not too large.
     pub async fn close(mut self, snapshot: Snapshot) -> Result<(), CursorError> {
-        if codec::encode(&snapshot).len() <= MAX_INLINE_BYTES {
+        if self.fits_head(&snapshot) {
             return self.write_last(snapshot).await;
         }
         self.persist(snapshot).await?;
@@ -203,7 +208,7 @@ impl CursorStore {
     /// Writes the head, with the state in it if it fits, and lets go of the ledger then. The head is written even if
     /// nothing has changed: its new version keeps an older owner from writing it.
     async fn write_last(&mut self, snapshot: Snapshot) -> Result<(), CursorError> {
-        let fits = codec::encode(&snapshot).len() <= MAX_INLINE_BYTES;
+        let fits = self.fits_head(&snapshot);
         let ledger = self.ledger.filter(|_| !fits);
         self.put_head(ledger, snapshot).await?;
         if fits {
@@ -265,6 +270,11 @@ impl CursorStore {
             properties: self.properties.clone(),
             last_active_ms: self.env.clock.unix_ms(),
         }
+    }
+
+    /// The head knows only the longer form of ranges, so it is measured itself.
+    fn fits_head(&self, snapshot: &Snapshot) -> bool {
+        self.head(None, snapshot.clone()).encode().len() <= MAX_INLINE_BYTES
     }
 
     fn corrupt(&self, reason: String) -> CursorError {
