@@ -27,7 +27,7 @@ pub(crate) struct Log {
 /// Why a log cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    #[error("cannot read it: {0}")]
+    #[error("{0}")]
     Io(#[from] io::Error),
     #[error("{0}")]
     Format(#[from] FormatError),
