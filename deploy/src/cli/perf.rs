@@ -59,10 +59,10 @@ struct ProduceArgs {
     /// Producers of each topic
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     producers: u32,
-    /// A batch is sent at MESSAGES, at BYTES, or DELAY milliseconds after its first message
-    #[arg(long, value_names = ["MESSAGES", "BYTES", "DELAY"], num_args = 3, value_delimiter = ',',
-          default_value = "1000,131072,1", conflicts_with = "no_batching")]
-    batching: Vec<f64>,
+    /// A batch is sent at so many messages, at so many bytes, or so many milliseconds after its first message
+    #[arg(long, value_name = "MESSAGES,BYTES,MS", default_value = "1000,131072,1", value_parser = batch_limits,
+          conflicts_with = "no_batching")]
+    batching: BatchLimits,
     /// Send every message on its own
     #[arg(long)]
     no_batching: bool,
@@ -90,6 +90,31 @@ struct ConsumeArgs {
     /// Messages that may be on their way to each consumer
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     receiver_queue: u32,
+}
+
+/// When a batch is sent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct BatchLimits {
+    messages: usize,
+    bytes: usize,
+    delay: Duration,
+}
+
+fn batch_limits(text: &str) -> Result<BatchLimits, String> {
+    /// The broker's frame limit and the official clients' habits end far below.
+    const MOST: usize = 1 << 24;
+    let whole = |text: &str| text.parse::<usize>().ok().filter(|number| (1..=MOST).contains(number));
+    let parts = text.split(',').map(str::trim).collect::<Vec<_>>();
+    let limits = match parts[..] {
+        [messages, bytes, delay_ms] => whole(messages).zip(whole(bytes)).zip(seconds(delay_ms).ok()),
+        _ => None,
+    };
+    match limits {
+        Some(((messages, bytes), delay_ms)) if delay_ms <= 60_000.0 => {
+            Ok(BatchLimits { messages, bytes, delay: Duration::from_secs_f64(delay_ms / 1e3) })
+        }
+        _ => Err("it must be MESSAGES,BYTES,MILLISECONDS, e.g. 1000,131072,1".into()),
+    }
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -148,15 +173,24 @@ fn split(common: &Common) -> (Target, Limits) {
 
 impl ProduceArgs {
     fn batching(&self) -> (Batching, Duration) {
-        let [messages, bytes, delay_ms] = self.batching[..] else {
-            // Clap has counted them; a default that it splits differently must not panic.
-            return (Batching::Off, Duration::ZERO);
-        };
-        if self.no_batching {
-            return (Batching::Off, Duration::ZERO);
+        let BatchLimits { messages, bytes, delay } = self.batching;
+        match self.no_batching {
+            true => (Batching::Off, Duration::ZERO),
+            false => (Batching::UpTo { messages, bytes }, delay),
         }
-        let batching =
-            Batching::UpTo { messages: (messages as usize).max(1), bytes: (bytes as usize).max(1) };
-        (batching, Duration::from_secs_f64((delay_ms / 1e3).clamp(0.0, 60.0)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batch_limits_are_three_numbers() {
+        let limits = BatchLimits { messages: 10, bytes: 20, delay: Duration::from_micros(500) };
+        assert_eq!(batch_limits("10,20,0.5"), Ok(limits));
+        for bad in ["", "10", "10,20", "0,20,1", "10,0,1", "10,20,-1", "10,20,70000", "10,20,1,1", "a,b,c"] {
+            assert!(batch_limits(bad).is_err(), "{bad}");
+        }
     }
 }

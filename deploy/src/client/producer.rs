@@ -8,7 +8,6 @@ use std::collections::VecDeque;
 use magnetar_common::clock::SharedClock;
 use magnetar_proto::pulsar::Command;
 use magnetar_proto::pulsar::api::{CommandCloseProducer, CommandProducer, CommandSend};
-use magnetar_proto::pulsar::frame::FRAME_PADDING;
 use tokio::sync::mpsc;
 
 use super::batcher::{Batcher, Outgoing};
@@ -73,8 +72,8 @@ impl<T> Producer<T> {
 
     /// Sends a message, or puts it into the open batch. Never waits: bound [`Producer::outstanding`] yourself.
     pub(crate) fn send(&mut self, message: Message, token: T) -> Result<(), ClientError> {
-        // Room for the metadata: the broker's limit covers it too.
-        let max = self.connection.max_message_bytes().saturating_sub(FRAME_PADDING);
+        // The command and the metadata have room of their own in the frame.
+        let max = self.connection.max_message_bytes();
         if message.payload.len() > max {
             return Err(ClientError::TooLarge { size: message.payload.len(), max });
         }
