@@ -313,9 +313,11 @@ impl Topic {
         }
     }
 
-    /// Entries which everybody has acknowledged need not be in memory.
+    /// Entries which everybody who is connected has acknowledged need not be in memory.
     fn release_cache(&mut self) {
-        let acknowledged = self.subscriptions.values().map(|s| s.cursor.mark_delete()).min();
+        // Who is away reads from bookies when it comes back.
+        let present = self.subscriptions.values().filter(|s| !s.consumers.is_empty());
+        let acknowledged = present.map(|s| s.cursor.mark_delete()).min();
         let position = match acknowledged {
             Some(mark) => mark.entry.map(|entry_id| Position { ledger_id: mark.ledger_id, entry_id }),
             None => self.ml.last_confirmed(),

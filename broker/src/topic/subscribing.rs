@@ -231,6 +231,7 @@ impl Topic {
     /// Takes a consumer out; unknown keys change nothing.
     pub(crate) fn remove_consumer(&mut self, key: ConsumerKey) {
         let Some((name, id)) = self.consumers.remove(&key) else { return };
+        self.release_due = true;
         self.with_subscription(&name, |subscription, cx| subscription.remove_consumer(id, cx));
         self.drop_if_forsaken(&name);
     }
