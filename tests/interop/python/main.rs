@@ -55,6 +55,27 @@ fn run(suite: &str) -> Result<()> {
 }
 
 #[test]
+fn the_example_of_the_readme_works_when_pasted() -> Result<()> {
+    let Some(python) = std::env::var_os("MAGNETAR_PYTHON") else {
+        println!("SKIPPED interop python/readme: MAGNETAR_PYTHON names no interpreter (run tests/run)");
+        return Ok(());
+    };
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md"))?;
+    let (_, rest) = readme.split_once("```python\n").context("README.md has a Python example")?;
+    let (example, _) = rest.split_once("```").context("the example ends")?;
+    let dir = tempfile::tempdir()?;
+    let process = Standalone::start(dir.path())?;
+    let example = example.replace("pulsar://127.0.0.1:6650", &process.service_url());
+    let output = Command::new(python).args(["-c", &example]).output()?;
+    let printed = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() || !printed.contains("hello, magnetar") {
+        bail!("{}: {printed}{}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    println!("RAN interop python/readme");
+    Ok(())
+}
+
+#[test]
 fn subscriptions() -> Result<()> {
     run("test_subscriptions")
 }
