@@ -25,7 +25,11 @@ class Reconnect(Case):
         path = name.replace("persistent://", "/admin/v2/persistent/")
         urllib.request.urlopen(urllib.request.Request(f"{HTTP_URL}{path}/unload", method="PUT")).close()
         send_all(producer, ["after"])
-        self.assertEqual(drain(consumer, 1), ["after"])
+        # The client groups acknowledgements for 100 ms: that of "before" may not have been sent when the topic went.
+        texts = drain(consumer, 1)
+        while texts[-1] != "after":
+            texts += drain(consumer, 1)
+        self.assertIn(texts, (["after"], ["before", "after"]))
 
     def test_a_restart_loses_nothing_and_brings_back_what_was_not_acknowledged(self):
         for how in ("RESTART-TERM", "RESTART-KILL"):
