@@ -31,6 +31,7 @@ impl Fixture {
         let data = tempfile::tempdir()?;
         let process = Standalone::start(data.path())?;
         let client = Pulsar::builder(process.service_url(), TokioExecutor).build().await?;
+        println!("RAN interop rust/pulsar-crate");
         Ok(Self { client, process, _data: data })
     }
 
