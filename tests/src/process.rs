@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -24,11 +25,24 @@ pub fn binary() -> PathBuf {
     binary
 }
 
-/// Two free ports: taken from the system and given back, so that the process can be restarted on the same ones.
+/// Below the range from which the kernel takes ports for outgoing connections: one of those could hold the port just when
+/// the process is restarted on it.
+const FIRST_PORT: u16 = 10_000;
+const PORTS: u16 = 20_000;
+
+/// Two free ports that no other test of this process gets. Test processes begin at different places.
 fn free_ports() -> Result<(u16, u16)> {
-    let one = TcpListener::bind("127.0.0.1:0")?;
-    let two = TcpListener::bind("127.0.0.1:0")?;
-    Ok((one.local_addr()?.port(), two.local_addr()?.port()))
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    let start = u16::try_from(std::process::id() % 400)? * 50;
+    for _ in 0..PORTS {
+        let offset = (start + TAKEN.fetch_add(2, Ordering::Relaxed)) % PORTS;
+        let ports = (FIRST_PORT + offset, FIRST_PORT + offset + 1);
+        let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if is_free(ports.0) && is_free(ports.1) {
+            return Ok(ports);
+        }
+    }
+    bail!("no free ports from {FIRST_PORT} on")
 }
 
 /// A running `magnetar standalone`. Killed when dropped.
