@@ -88,6 +88,25 @@ pub(crate) fn encode_header(instance: InstanceId, log: u64) -> Bytes {
     out.freeze()
 }
 
+/// The instance and log id in a log's first bytes.
+pub(crate) fn decode_header(bytes: &[u8]) -> Result<(InstanceId, u64), FormatError> {
+    let checked = HEADER_BYTES - 4;
+    if bytes.len() != HEADER_BYTES
+        || bytes[..8] != HEADER_MAGIC
+        || crc32c(&bytes[..checked]) != (&bytes[checked..]).get_u32()
+    {
+        return Err(FormatError::Damaged);
+    }
+    let mut rest = &bytes[8..checked];
+    let version = rest.get_u32();
+    if version > VERSION {
+        return Err(FormatError::Newer { version });
+    }
+    let mut instance = [0; 16];
+    rest.copy_to_slice(&mut instance);
+    Ok((InstanceId::from_bytes(instance), rest.get_u64()))
+}
+
 /// The bytes before an entry's body when its record stands at `offset` of `log`.
 pub(crate) fn entry_header(log: u64, offset: u64, body: &[u8]) -> [u8; ENTRY_HEADER_BYTES] {
     let len = u32::try_from(body.len()).expect("bodies are bounded by the frame limit");

@@ -4,10 +4,19 @@
 
 pub(crate) mod format;
 mod reader;
+#[allow(dead_code, reason = "the offline tools and the degraded start come to use it")]
+mod salvage;
+#[allow(dead_code, reason = "the offline tools come to use all of it")]
+mod scan;
+mod window;
 mod writer;
 
 pub use self::format::FormatError;
 pub(crate) use self::format::Run;
 pub use self::reader::OpenError;
 pub(crate) use self::reader::{Log, Unreadable};
+#[allow(unused_imports, reason = "as above")]
+pub(crate) use self::salvage::{Salvaged, salvage};
+#[allow(unused_imports, reason = "as above")]
+pub(crate) use self::scan::{Found, Scan, Stretch};
 pub(crate) use self::writer::write;
