@@ -3,13 +3,16 @@
 //! Called by the bookie from threads that may block. It must never retry a sync: after a failed one the kernel may have
 //! dropped the pages it could not write, and only the caller knows what that means.
 
+mod aligned;
 mod memory;
 mod real;
 
+pub use aligned::{ALIGNMENT, AlignedBuffer, align_up};
 pub use memory::{MemoryStorage, Unsynced};
 pub use real::RealStorage;
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -31,6 +34,17 @@ pub trait Storage: Send + Sync + 'static {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>>;
     /// Opens an existing file for reading and writing.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+    /// Like [`create`](Self::create), for reads and writes that go past the page cache (`O_DIRECT`) where the file
+    /// system can do that, and through it where it cannot ([`File::is_direct`] tells). In both cases the caller keeps
+    /// every offset, every length and every buffer at multiples of [`ALIGNMENT`]. Direct is not durable: syncs are
+    /// needed all the same.
+    fn create_direct(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        self.create(path)
+    }
+    /// Opens an existing file like [`create_direct`](Self::create_direct).
+    fn open_direct(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        self.open(path)
+    }
     /// Names in a directory, sorted.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
     /// Replaces `to` atomically. Durable only after [`sync_dir`](Self::sync_dir).
@@ -55,6 +69,12 @@ pub trait File: Send + Sync + 'static {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
     /// Writes all of `bytes` at `offset`, growing the file if needed.
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Writes all of `bytes` at `offset` and makes them durable, with what is needed to read them back (`RWF_DSYNC`).
+    /// Nothing is said about earlier writes. After an error nothing is known about these bytes.
+    fn write_durably_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.write_all_at(bytes, offset)?;
+        self.sync_data()
+    }
     /// Makes everything written durable (fdatasync). After an error nothing about earlier writes is known.
     fn sync_data(&self) -> io::Result<()>;
     /// The file's length in bytes.
@@ -63,8 +83,21 @@ pub trait File: Send + Sync + 'static {
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
     }
+    /// Bytes that the file takes of its file system (`st_blocks`): less than its length where it has holes, more where
+    /// space was reserved. Delayed allocation may show only after a sync.
+    fn allocated_bytes(&self) -> io::Result<u64> {
+        self.len()
+    }
     /// Reserves space so that the file is at least `length` bytes long; new bytes read as zero.
     fn allocate(&self, length: u64) -> io::Result<()>;
     /// Cuts the file to `length` bytes.
     fn truncate(&self, length: u64) -> io::Result<()>;
+    /// Whether reads and writes go past the page cache.
+    fn is_direct(&self) -> bool {
+        false
+    }
+    /// The operating system's handle, for those who write without blocking. `None` in memory.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
 }
