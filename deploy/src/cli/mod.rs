@@ -117,7 +117,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Standalone(args) => standalone::run(args).await,
         Command::Broker(args) => broker::run(args),
-        Command::Bookie(args) => bookie::run(args),
+        Command::Bookie(args) => bookie::run(args).await,
         Command::Client(args) => client::run(args).await,
         Command::Perf(args) => perf::run(args).await,
     }
