@@ -11,6 +11,8 @@ mod engine;
 mod entry_log;
 mod error;
 mod files;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gc;
 #[cfg(test)]
 mod golden_tests;

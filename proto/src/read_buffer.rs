@@ -23,25 +23,41 @@ pub struct FrameTooLarge {
     pub max: usize,
 }
 
-/// Takes the next frame, without its prefix, as a slice of `buf`. `None`: more bytes are needed, and `buf` has room for
-/// them: for the rest of the announced frame, which is at most `max`, or for a chunk.
-pub(crate) fn take_frame(buf: &mut BytesMut, max: usize) -> Result<Option<Bytes>, FrameTooLarge> {
-    let Some(prefix) = buf.first_chunk::<PREFIX_BYTES>() else {
-        make_room(buf, 0);
-        return Ok(None);
-    };
+/// What a read buffer begins with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// A frame, without its prefix, taken from the buffer as a slice of it.
+    Frame(Bytes),
+    /// So many bytes of the announced frame are still to come; 0 when not even its length is there.
+    Missing(usize),
+}
+
+/// Takes the next frame from `buf`; makes no room for what is missing.
+pub(crate) fn split_frame(buf: &mut BytesMut, max: usize) -> Result<Next, FrameTooLarge> {
+    let Some(prefix) = buf.first_chunk::<PREFIX_BYTES>() else { return Ok(Next::Missing(0)) };
     let size = u32::from_be_bytes(*prefix) as usize;
     if size > max {
         return Err(FrameTooLarge { size, max });
     }
     let whole = PREFIX_BYTES + size;
     if buf.len() < whole {
-        make_room(buf, whole - buf.len());
-        return Ok(None);
+        return Ok(Next::Missing(whole - buf.len()));
     }
     let mut frame = buf.split_to(whole).freeze();
     bytes::Buf::advance(&mut frame, PREFIX_BYTES);
-    Ok(Some(frame))
+    Ok(Next::Frame(frame))
+}
+
+/// Takes the next frame, without its prefix, as a slice of `buf`. `None`: more bytes are needed, and `buf` has room for
+/// them: for the rest of the announced frame, which is at most `max`, or for a chunk.
+pub(crate) fn take_frame(buf: &mut BytesMut, max: usize) -> Result<Option<Bytes>, FrameTooLarge> {
+    match split_frame(buf, max)? {
+        Next::Frame(frame) => Ok(Some(frame)),
+        Next::Missing(bytes) => {
+            make_room(buf, bytes);
+            Ok(None)
+        }
+    }
 }
 
 fn make_room(buf: &mut BytesMut, missing: usize) {

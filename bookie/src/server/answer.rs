@@ -23,7 +23,7 @@ const BATCH_BYTES_MAX: usize = 5 << 20;
 const AHEAD_BYTES: usize = 512 << 10;
 
 /// A whole answer.
-pub(super) enum Answer {
+pub(crate) enum Answer {
     V2(v2::Response),
     V3(Box<v3::Response>),
 }
@@ -66,7 +66,7 @@ impl Answer {
 
 /// A read, with what its answer must repeat.
 #[derive(Clone)]
-pub(super) enum ReadOp {
+pub(crate) enum ReadOp {
     V2One {
         ledger: LedgerId,
         entry: Option<EntryId>,

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use magnetar_proto::bookkeeper::Code;
-use magnetar_proto::bookkeeper::frame::Protocol;
-use magnetar_proto::bookkeeper::v2::{PacketError, encode_response};
+use magnetar_proto::bookkeeper::v2::encode_response;
 use magnetar_proto::bookkeeper::v3::{self, BkPacketHeader, Response};
 use magnetar_proto::ids::{EntryId, LedgerId};
 use tokio::sync::OwnedSemaphorePermit;
@@ -16,8 +15,14 @@ use super::v3::{availability, response};
 use super::{Peer, Shared, v2};
 use crate::engine::{Add, ENTRY_OVERHEAD_BYTES, Refused, Turn};
 
+/// Bytes of adds applied in one turn: a longer batch would hold the engine's lock longer than others should wait.
+const TURN_BYTES: usize = 1 << 20;
+
+/// Requests applied in one turn, for the same reason; and the smallest requests take far more memory than their bytes.
+const TURN_REQUESTS: usize = 1024;
+
 /// A request, apart from how it was written.
-pub(super) enum Request {
+pub(crate) enum Request {
     Add {
         add: Add,
         wire: Wire,
@@ -38,6 +43,12 @@ pub(super) enum Request {
         header: BkPacketHeader,
         ledger: LedgerId,
     },
+    /// About the bookie's disks.
+    Info {
+        header: BkPacketHeader,
+        /// Bits of what is asked for.
+        requested: i64,
+    },
     /// To be answered once everything before it is durable.
     Force {
         answer: Response,
@@ -46,30 +57,17 @@ pub(super) enum Request {
 }
 
 /// How an add is answered.
-pub(super) enum Wire {
+pub(crate) enum Wire {
     V2,
     V3(BkPacketHeader),
 }
 
 /// Whether a read fences its ledger first.
-pub(super) enum Fence {
+pub(crate) enum Fence {
     No,
     With([u8; 20]),
     /// Asked for without proof of knowing the ledger's password.
     WithoutKey,
-}
-
-/// A frame that ends its connection.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum BadRequest {
-    #[error("not a BookKeeper request (first byte {first:#04x})")]
-    Protocol { first: u8 },
-    #[error("empty frame")]
-    Empty,
-    #[error("{0}")]
-    V2(#[from] PacketError),
-    #[error("malformed V3 request: {0}")]
-    V3(#[from] prost::DecodeError),
 }
 
 pub(super) struct Batch {
@@ -78,36 +76,30 @@ pub(super) struct Batch {
     requests: Vec<Request>,
     /// Room that the adds among them need.
     add_bytes: usize,
-    /// A connection that has spoken V2 speaks nothing else any more.
-    v2_only: bool,
 }
 
 impl Batch {
     pub(super) fn new(shared: Arc<Shared>, peer: Arc<Peer>) -> Self {
-        Batch { shared, peer, requests: Vec::new(), add_bytes: 0, v2_only: false }
+        Batch { shared, peer, requests: Vec::new(), add_bytes: 0 }
     }
 
-    /// Adds the request in `frame`.
-    pub(super) fn push(&mut self, frame: Bytes) -> Result<(), BadRequest> {
-        let first = *frame.first().ok_or(BadRequest::Empty)?;
-        let request = match Protocol::of(&frame) {
-            _ if self.v2_only => v2::parse(frame)?,
-            Some(Protocol::V2) => {
-                self.v2_only = true;
-                v2::parse(frame)?
+    pub(super) fn push(&mut self, request: Request) {
+        let request = match request {
+            // Asks the file system, so not under the engine's lock.
+            Request::Info { header, requested } => {
+                Request::Ready(super::v3::info(&self.shared, &header, requested))
             }
-            Some(Protocol::V3) => super::v3::parse(&self.shared, frame)?,
-            None => return Err(BadRequest::Protocol { first }),
+            request => request,
         };
         if let Request::Add { add, .. } = &request {
             self.add_bytes += add.body.len() + ENTRY_OVERHEAD_BYTES;
         }
         self.requests.push(request);
-        Ok(())
     }
 
-    pub(super) fn add_bytes(&self) -> usize {
-        self.add_bytes
+    /// No more should be applied in one turn.
+    pub(super) fn is_full(&self) -> bool {
+        self.add_bytes >= TURN_BYTES || self.requests.len() >= TURN_REQUESTS
     }
 
     /// Applies the requests in order, and empties the batch. Waits for room in the write cache.
@@ -184,6 +176,7 @@ impl Effects {
                 Err(absent) => response::entries(&header, absence(&absent), ledger, None),
             }),
             Request::Force { answer } => v3::encode(&answer, &mut self.frames),
+            Request::Info { .. } => unreachable!("made ready when it was pushed"),
             Request::Ready(answer) => self.now.push(answer),
         }
     }

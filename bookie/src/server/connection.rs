@@ -2,23 +2,14 @@
 
 use std::sync::Arc;
 
-use bytes::{Buf, BytesMut};
+use bytes::Buf;
 use magnetar_common::net::Stream;
-use magnetar_proto::bookkeeper::frame::Decoder;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::JoinSet;
 
-use super::batch::{BadRequest, Batch};
+use super::batch::Batch;
+use super::inbound::{BadRequest, Inbound};
 use super::{Peer, Shared, happened};
-
-/// Space for one read of the socket. Entries stay slices of it, so it is small against the write cache.
-const READ_BYTES: usize = 128 << 10;
-
-/// A read is worth a system call with this much space; below, new space is taken.
-const READ_BYTES_MIN: usize = 4 << 10;
-
-/// Bytes of adds applied in one turn: a longer batch would hold the engine's lock longer than others should wait.
-const TURN_BYTES: usize = 1 << 20;
 
 /// Serves a connection until the peer closes it, misbehaves, or the server closes.
 pub(super) async fn serve(shared: Arc<Shared>, stream: Stream) {
@@ -50,8 +41,6 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: Stream) {
 #[derive(Debug, thiserror::Error)]
 enum Broken {
     #[error("{0}")]
-    Frame(#[from] magnetar_proto::bookkeeper::frame::FrameError),
-    #[error("{0}")]
     Request(#[from] BadRequest),
     #[error("{0}")]
     Io(#[from] std::io::Error),
@@ -62,40 +51,34 @@ async fn read(
     peer: &Arc<Peer>,
     mut reader: Box<dyn AsyncRead + Send + Unpin>,
 ) -> Result<(), Broken> {
-    let mut decoder = Decoder::new(shared.frame_bytes_max);
-    let mut buffer = BytesMut::new();
+    let mut inbound = Inbound::new(shared.frame_bytes_max);
     let mut batch = Batch::new(shared.clone(), peer.clone());
     loop {
         peer.outbound.not_overloaded().await;
         peer.lane.not_full(&peer.outbound).await;
-        if buffer.capacity() - buffer.len() < READ_BYTES_MIN {
-            buffer.reserve(READ_BYTES);
-        }
-        if reader.read_buf(&mut buffer).await? == 0 {
+        if reader.read_buf(inbound.space()).await? == 0 {
             return Ok(());
         }
         loop {
+            let end = match inbound.next() {
+                Ok(Some(request)) => {
+                    batch.push(request);
+                    if !batch.is_full() {
+                        continue;
+                    }
+                    None
+                }
+                Ok(None) => Some(Ok(())),
+                Err(error) => Some(Err(error)),
+            };
             // What came before a bad frame is still answered.
-            let next = next_request(&mut decoder, &mut buffer, &mut batch);
-            if matches!(next, Ok(true)) && batch.add_bytes() < TURN_BYTES {
-                continue;
-            }
             batch.apply().await;
-            if !next? {
-                break;
+            match end {
+                None => {}
+                Some(Ok(())) => break,
+                Some(Err(error)) => return Err(error.into()),
             }
         }
-    }
-}
-
-/// Moves one request from the buffer to the batch; false when there is no whole one.
-fn next_request(decoder: &mut Decoder, buffer: &mut BytesMut, batch: &mut Batch) -> Result<bool, Broken> {
-    match decoder.decode(buffer)? {
-        Some(frame) => {
-            batch.push(frame)?;
-            Ok(true)
-        }
-        None => Ok(false),
     }
 }
 

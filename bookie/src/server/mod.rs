@@ -6,6 +6,7 @@ mod answer;
 mod batch;
 mod connection;
 mod durable;
+mod inbound;
 mod lane;
 mod outbound;
 mod v2;
@@ -20,6 +21,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 pub(crate) use self::durable::{Durable, complete};
+pub(crate) use self::inbound::Inbound;
 use self::lane::Lane;
 use self::outbound::Outbound;
 use crate::engine::Engine;

@@ -2,9 +2,9 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::read_buffer::take_frame;
+use crate::read_buffer::{split_frame, take_frame};
 
-pub use crate::read_buffer::FrameTooLarge as FrameError;
+pub use crate::read_buffer::{FrameTooLarge as FrameError, Next};
 
 /// Largest frame unless configured otherwise: what Pulsar sets on both sides, 5 MiB of message and 10 KiB around it.
 pub const MAX_FRAME_SIZE: usize = crate::pulsar::frame::MAX_FRAME_SIZE;
@@ -25,6 +25,12 @@ impl Decoder {
     /// which now has room for the rest of the frame. After an error the connection must be closed.
     pub fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<Bytes>, FrameError> {
         take_frame(buf, self.max_frame)
+    }
+
+    /// As [`Decoder::decode`], but leaves it to the caller how much room to make for what is missing: a server that does
+    /// not trust its peer makes no more than the peer has paid for with bytes.
+    pub fn split(&mut self, buf: &mut BytesMut) -> Result<Next, FrameError> {
+        split_frame(buf, self.max_frame)
     }
 }
 

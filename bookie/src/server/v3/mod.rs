@@ -7,8 +7,8 @@ use bytes::Bytes;
 use magnetar_proto::bookkeeper::Code;
 use magnetar_proto::bookkeeper::entry::BodyHeader;
 use magnetar_proto::bookkeeper::v3::{
-    AddRequest, BkPacketHeader, GetBookieInfoRequest, OperationType, ProtocolVersion, ReadRequest,
-    Request as Packet, WriteLacRequest, add_request, decode_request, read_request, response_header,
+    AddRequest, BkPacketHeader, OperationType, ProtocolVersion, ReadRequest, Request as Packet,
+    WriteLacRequest, add_request, decode_request, read_request, response_header,
 };
 use magnetar_proto::ids::{EntryId, LedgerId};
 
@@ -18,17 +18,17 @@ use super::batch::{Fence, Request, Wire};
 use crate::engine::Add;
 
 /// Reads one frame. What is well-formed but makes no sense becomes a request whose answer is ready.
-pub(super) fn parse(shared: &Shared, frame: Bytes) -> Result<Request, prost::DecodeError> {
+pub(super) fn parse(frame: Bytes) -> Result<Request, prost::DecodeError> {
     let packet = decode_request(frame)?;
     let header = response_header(&packet.header);
     if packet.header.version != ProtocolVersion::VersionThree as i32 {
         return Ok(Request::Ready(response::failed(&header, &packet, Code::BadVersion)));
     }
-    let request = operation(shared, &header, &packet);
+    let request = operation(&header, &packet);
     Ok(request.unwrap_or_else(|code| Request::Ready(response::failed(&header, &packet, code))))
 }
 
-fn operation(shared: &Shared, header: &BkPacketHeader, packet: &Packet) -> Result<Request, Code> {
+fn operation(header: &BkPacketHeader, packet: &Packet) -> Result<Request, Code> {
     let operation = OperationType::try_from(packet.header.operation).map_err(|_| Code::BadRequest)?;
     match operation {
         OperationType::AddEntry => add(header, packet.add_request.as_ref().ok_or(Code::BadRequest)?),
@@ -51,7 +51,7 @@ fn operation(shared: &Shared, header: &BkPacketHeader, packet: &Packet) -> Resul
         }
         OperationType::GetBookieInfo => {
             let request = packet.get_bookie_info_request.as_ref().ok_or(Code::BadRequest)?;
-            Ok(Request::Ready(info(shared, header, request)))
+            Ok(Request::Info { header: *header, requested: request.requested.unwrap_or(0) })
         }
         OperationType::Auth => Ok(Request::Ready(response::authenticated(header))),
         // No TLS here, and what upstream never implemented either.
@@ -128,10 +128,10 @@ fn write_lac(header: &BkPacketHeader, request: &WriteLacRequest) -> Result<Reque
     })
 }
 
-fn info(shared: &Shared, header: &BkPacketHeader, request: &GetBookieInfoRequest) -> Answer {
+/// Tells the bookie's space. Asks the file system.
+pub(super) fn info(shared: &Shared, header: &BkPacketHeader, requested: i64) -> Answer {
     const TOTAL: i64 = 1;
     const FREE: i64 = 2;
-    let requested = request.requested.unwrap_or(0);
     match shared.engine.space() {
         Ok((free, total)) => {
             let wanted =
