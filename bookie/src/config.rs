@@ -35,9 +35,6 @@ pub struct Config {
     pub gc_interval: Duration,
     /// How long the registration outlives a bookie that vanished. Default 30 s.
     pub lease_ttl: Duration,
-    /// Where to serve `/metrics` and the state over HTTP, without authentication; port 0 takes any free one. Default
-    /// `None`: not at all.
-    pub http: Option<SocketAddr>,
 }
 
 impl Config {
@@ -55,7 +52,6 @@ impl Config {
             frame_bytes_max: (5 << 20) + (64 << 10),
             gc_interval: Duration::from_secs(15 * 60),
             lease_ttl: Duration::from_secs(30),
-            http: None,
         }
     }
 

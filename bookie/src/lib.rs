@@ -6,7 +6,6 @@ mod bookie;
 mod cache;
 mod checkpoint;
 mod config;
-mod control;
 mod cookie;
 mod engine;
 mod entry_log;
@@ -20,7 +19,6 @@ mod golden_tests;
 mod identity;
 mod index;
 mod journal;
-mod metrics;
 mod registration;
 mod server;
 #[cfg(test)]

@@ -48,11 +48,7 @@ impl History {
         let limits = Limits { write_cache_bytes: 20_000, journal_bytes: 6_000, segment_bytes: 2_000 };
         let complete =
             Box::new(move |tokens: &mut Vec<_>| tokens.drain(..).for_each(|token| _ = send.send(token)));
-        (
-            Engine::open(disk, limits, crate::testing::metrics(), complete)
-                .expect("a crashed bookie always starts"),
-            done,
-        )
+        (Engine::open(disk, limits, complete).expect("a crashed bookie always starts"), done)
     }
 
     fn acknowledge(&mut self, facts: Vec<Fact>) {

@@ -1,7 +1,7 @@
 //! The flush thread: takes the write cache's active generation, writes it as an entry log, replaces the checkpoint,
 //! lets the journal free its segments. In this order, each step durable before the next.
 
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use super::{Engine, Limits, State};
 use crate::checkpoint::{Checkpoint, LedgerRow};
@@ -90,23 +90,22 @@ impl<T: Send + 'static> Engine<T> {
 
     /// Flushes everything accepted so far and checkpoints, if there is anything new. Blocks.
     pub(super) fn flush_now(&self) -> Result<(), FatalError> {
+        // Whoever finds nothing new must still wait for the flush that took it: a stop would end the process under it.
+        let one_at_a_time = self.flush.flushing.lock().expect("nothing panics while flushing");
         let new = {
             let state = self.lock();
             state.journal_bytes > 0 || !state.cache.active().is_empty()
         };
-        if new { self.checkpoint_now() } else { Ok(()) }
+        if new { self.write_checkpoint(&one_at_a_time) } else { Ok(()) }
     }
 
     /// Flushes and checkpoints in any case. Blocks.
     pub(super) fn checkpoint_now(&self) -> Result<(), FatalError> {
-        let _one_at_a_time = self.flush.flushing.lock().expect("nothing panics while flushing");
-        let begun = self.metrics.now();
-        let result = self.write_generation_and_checkpoint();
-        self.metrics.storage.flush.ended(self.metrics.now() - begun, &result);
-        result
+        let one_at_a_time = self.flush.flushing.lock().expect("nothing panics while flushing");
+        self.write_checkpoint(&one_at_a_time)
     }
 
-    fn write_generation_and_checkpoint(&self) -> Result<(), FatalError> {
+    fn write_checkpoint(&self, _: &MutexGuard<'_, ()>) -> Result<(), FatalError> {
         let (generation, sequence, log) = {
             let mut state = self.lock();
             state.journal_bytes = 0;
@@ -117,16 +116,12 @@ impl<T: Send + 'static> Engine<T> {
         let written = if generation.is_empty() {
             None
         } else {
-            let begun = self.metrics.now();
-            let written = self.disk.write_log(log, &generation).map_err(FatalError::entry_log);
-            self.metrics.storage.flush_log.ended(self.metrics.now() - begun, &written);
-            Some(written?)
+            Some(self.disk.write_log(log, &generation).map_err(FatalError::entry_log)?)
         };
         drop(generation);
         let released = {
             let mut state = self.lock();
             if let Some((open, runs)) = written {
-                self.metrics.storage.flush_bytes.record(open.log.bytes);
                 state.next_log = log + 1;
                 state.logs.insert(log, open);
                 state.ledgers.add_log(log, &runs);
@@ -138,10 +133,7 @@ impl<T: Send + 'static> Engine<T> {
         self.journal.wait_durable(sequence).map_err(|_| FatalError::Stopped)?;
         let floor = self.journal.floor(sequence);
         let checkpoint = self.checkpoint(sequence, floor);
-        let begun = self.metrics.now();
-        let replaced = self.disk.replace_checkpoint(&checkpoint).map_err(FatalError::checkpoint);
-        self.metrics.storage.checkpoint.ended(self.metrics.now() - begun, &replaced);
-        replaced?;
+        self.disk.replace_checkpoint(&checkpoint).map_err(FatalError::checkpoint)?;
         self.journal.free_below(floor).map_err(FatalError::journal)
     }
 

@@ -8,7 +8,6 @@ mod disk;
 mod flush;
 mod gc;
 mod open;
-mod overview;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -30,7 +29,6 @@ use crate::checkpoint::LogRow;
 use crate::error::FatalError;
 use crate::index::Ledgers;
 use crate::journal::Journal;
-use crate::metrics::Metrics;
 
 /// Sizes that the engine keeps to.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +62,6 @@ pub(crate) struct Engine<T> {
     room: Arc<Semaphore>,
     flush: FlushSignal,
     failed: watch::Sender<Option<FatalError>>,
-    metrics: Arc<Metrics>,
 }
 
 impl<T: Send + 'static> Engine<T> {
@@ -81,11 +78,7 @@ impl<T: Send + 'static> Engine<T> {
         }
         // What fills the cache may be less than what starts a flush by itself.
         self.flush.request();
-        let begun = self.metrics.now();
-        let room = self.room.clone().acquire_many_owned(permits).await;
-        self.metrics.storage.throttled_requests.add(1);
-        self.metrics.storage.throttled.succeeded(self.metrics.now() - begun, 1);
-        room.expect("the engine never closes its room")
+        self.room.clone().acquire_many_owned(permits).await.expect("the engine never closes its room")
     }
 
     /// Takes the lock for one batch of requests.

@@ -33,7 +33,7 @@ fn open(storage: &Arc<dyn Storage>) -> Result<Running, OpenError> {
     };
     let complete =
         Box::new(move |tokens: &mut Vec<u64>| tokens.drain(..).for_each(|token| _ = send.send(token)));
-    Ok(Running { engine: Engine::open(disk, limits(), crate::testing::metrics(), complete)?, done })
+    Ok(Running { engine: Engine::open(disk, limits(), complete)?, done })
 }
 
 impl Running {

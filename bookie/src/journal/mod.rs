@@ -23,7 +23,6 @@ pub(crate) use self::queue::{NotDurable, Submission};
 pub use self::replay::ReplayError;
 pub(crate) use self::replay::{ReplayFrom, Replayed, replay};
 use crate::identity::InstanceId;
-use crate::metrics::Metrics;
 
 /// Handle of a running journal. Cheap calls, except where said that they block.
 pub(crate) struct Journal<T> {
@@ -40,8 +39,6 @@ pub(crate) struct Hooks<T> {
     pub(crate) complete: Complete<T>,
     /// Called once when a write or sync failed; nothing completes afterwards.
     pub(crate) failed: Box<dyn FnOnce(io::Error) + Send>,
-    /// Where batches are counted.
-    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl<T: Send + 'static> Journal<T> {
@@ -69,12 +66,11 @@ impl<T: Send + 'static> Journal<T> {
             segment_bytes,
             segment: replayed.last_segment,
             next_sequence: replayed.next_sequence,
-            metrics: hooks.metrics,
         };
         let active = writer.roll()?;
         let failing = queue.clone();
-        let (mut complete, failed) = (hooks.complete, hooks.failed);
         let thread = std::thread::Builder::new().name("bookie-journal".into()).spawn(move || {
+            let Hooks { mut complete, failed } = hooks;
             if let Err(error) = writer.run(active, &mut *complete) {
                 // Told first, so that nobody who finds the queue failed asks why too early.
                 failed(error);

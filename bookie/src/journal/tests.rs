@@ -48,7 +48,6 @@ impl Running {
         let hooks = Hooks {
             complete: Box::new(move |tokens| tokens.drain(..).for_each(|token| send.send(token).unwrap())),
             failed: Box::new(|error| panic!("{error}")),
-            metrics: crate::testing::metrics(),
         };
         let journal = Journal::start(storage.clone(), dir(), instance(), segment_bytes, end, hooks).unwrap();
         Running { journal, done }

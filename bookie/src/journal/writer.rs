@@ -14,7 +14,6 @@ use super::queue::{Queue, Submission};
 use super::record::Place;
 use super::segment::{HEADER_BYTES, SegmentHeader};
 use crate::identity::InstanceId;
-use crate::metrics::Metrics;
 
 /// Space is reserved in steps, so that a young journal is small on disk and most syncs need no new extent.
 const ALLOCATE_STEP_BYTES: u64 = 8 << 20;
@@ -30,7 +29,6 @@ pub(super) struct Writer<T> {
     /// The last segment begun.
     pub(super) segment: u64,
     pub(super) next_sequence: u64,
-    pub(super) metrics: Arc<Metrics>,
 }
 
 /// The segment being written. `HEADER_BYTES <= position <= allocated`.
@@ -54,13 +52,8 @@ impl<T> Writer<T> {
                 {
                     active = self.roll()?;
                 }
-                let first = self.next_sequence;
                 self.encode(&batch, &mut buffer);
-                let begun = self.metrics.now();
-                let synced = active.append(&buffer, self.segment_bytes);
-                let (records, bytes) = (self.next_sequence - first, buffer.len() as u64);
-                self.metrics.journal.synced(records, bytes, self.metrics.now() - begun, &synced);
-                synced?;
+                active.append(&buffer, self.segment_bytes)?;
                 self.queue.set_durable(self.next_sequence - 1);
                 buffer.clear();
                 if buffer.capacity() > BUFFER_KEEP_BYTES {
@@ -82,10 +75,7 @@ impl<T> Writer<T> {
             segment: self.segment,
             first_sequence: self.next_sequence,
         };
-        let begun = self.metrics.now();
-        let file = self.files.begin(&header);
-        self.metrics.journal.began_segment(self.metrics.now() - begun, &file);
-        let file = file?;
+        let file = self.files.begin(&header)?;
         let allocated = file.len()?;
         Ok(Active { file, position: HEADER_BYTES as u64, allocated })
     }

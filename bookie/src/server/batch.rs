@@ -1,7 +1,6 @@
 //! The requests that one read of the socket brought, applied to the engine in one turn.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use magnetar_proto::bookkeeper::Code;
@@ -12,12 +11,9 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::answer::{Answer, ReadOp, absence};
 use super::durable::Durable;
-use super::lane::Waiting;
-use super::tally::Tally;
 use super::v3::{availability, response};
 use super::{Peer, Shared, v2};
 use crate::engine::{Add, ENTRY_OVERHEAD_BYTES, Refused, Turn};
-use crate::metrics::Asked;
 
 /// Bytes of adds applied in one turn: a longer batch would hold the engine's lock longer than others should wait.
 const TURN_BYTES: usize = 1 << 20;
@@ -111,67 +107,54 @@ impl Batch {
         if self.requests.is_empty() {
             return;
         }
-        let received = self.shared.engine.metrics().now();
         let room = match self.add_bytes {
             0 => None,
             bytes => Some(self.shared.engine.room(bytes).await),
         };
         self.add_bytes = 0;
         let requests = std::mem::take(&mut self.requests);
-        self.take_turn(requests, room, received);
+        self.take_turn(requests, room);
     }
 
-    fn take_turn(&mut self, requests: Vec<Request>, room: Option<OwnedSemaphorePermit>, received: Duration) {
-        let metrics = self.shared.engine.metrics();
-        let mut effects = Effects::new(Tally::new(received, metrics.now()));
+    fn take_turn(&mut self, requests: Vec<Request>, room: Option<OwnedSemaphorePermit>) {
+        let mut effects = Effects::default();
         let mut turn = self.shared.engine.turn();
         for request in requests {
             effects.handle(&mut turn, request);
         }
-        let Effects { now, on_disk, frames, fenced_reads, owed, tally } = effects;
-        tally.answered(metrics);
+        let Effects { now, on_disk, frames, fenced_reads, owed } = effects;
         let token = (!frames.is_empty() || !fenced_reads.is_empty()).then(|| {
             self.peer.outbound.owe(owed);
-            Durable { peer: self.peer.clone(), frames, reads: fenced_reads, owed, tally }
+            Durable { peer: self.peer.clone(), frames, reads: fenced_reads, owed }
         });
         turn.finish(room, token);
         if !on_disk.is_empty() {
             self.peer.lane.push(on_disk);
         }
         if !now.is_empty() {
-            let bytes: usize = now.into_iter().map(|answer| answer.send(&self.peer.outbound)).sum();
-            metrics.server.read_bytes.add(bytes as u64);
+            for answer in now {
+                answer.send(&self.peer.outbound);
+            }
             self.peer.outbound.wake();
         }
     }
 }
 
 /// What the requests of a turn lead to.
+#[derive(Default)]
 struct Effects {
     /// Answers that wait for nothing.
     now: Vec<Answer>,
     /// Reads that only the disk can answer.
-    on_disk: Vec<Waiting>,
+    on_disk: Vec<ReadOp>,
     /// Answers for when the turn is durable.
     frames: BytesMut,
-    fenced_reads: Vec<Waiting>,
+    fenced_reads: Vec<ReadOp>,
     /// Bytes of the adds that wait for that.
     owed: usize,
-    tally: Tally,
 }
 
 impl Effects {
-    fn new(tally: Tally) -> Self {
-        let (now, on_disk, fenced_reads) = (Vec::new(), Vec::new(), Vec::new());
-        Effects { now, on_disk, frames: BytesMut::new(), fenced_reads, owed: 0, tally }
-    }
-
-    /// An answer that waits for nothing.
-    fn answer(&mut self, asked: Asked, answer: Answer) {
-        self.tally.now(asked, answer.is_ok());
-        self.now.push(answer);
-    }
-
     fn handle(&mut self, turn: &mut Turn<'_, Durable>, request: Request) {
         match request {
             Request::Add { add, wire } => self.add(turn, add, wire),
@@ -179,39 +162,29 @@ impl Effects {
             Request::WriteLac { header, ledger, master_key, last_add_confirmed, body } => {
                 self.owed += body.len();
                 match turn.write_lac(ledger, &master_key, last_add_confirmed, body) {
-                    Ok(()) => {
-                        self.tally.when_durable(Asked::WriteLac);
-                        v3::encode(&response::lac_written(&header, Code::Ok, ledger), &mut self.frames);
-                    }
+                    Ok(()) => v3::encode(&response::lac_written(&header, Code::Ok, ledger), &mut self.frames),
                     Err(refused) => {
                         let response = response::lac_written(&header, code(refused), ledger);
-                        self.answer(Asked::WriteLac, Answer::V3(Box::new(response)));
+                        self.now.push(Answer::V3(Box::new(response)));
                     }
                 }
             }
-            Request::Entries { header, ledger } => {
-                let answer = match turn.entries(ledger) {
-                    Ok(entries) => {
-                        response::entries(&header, Code::Ok, ledger, Some(availability::encode(&entries)))
-                    }
-                    Err(absent) => response::entries(&header, absence(&absent), ledger, None),
-                };
-                self.answer(Asked::ListEntries, answer);
-            }
-            Request::Force { answer } => {
-                self.tally.when_durable(Asked::Force);
-                v3::encode(&answer, &mut self.frames);
-            }
+            Request::Entries { header, ledger } => self.now.push(match turn.entries(ledger) {
+                Ok(entries) => {
+                    response::entries(&header, Code::Ok, ledger, Some(availability::encode(&entries)))
+                }
+                Err(absent) => response::entries(&header, absence(&absent), ledger, None),
+            }),
+            Request::Force { answer } => v3::encode(&answer, &mut self.frames),
             Request::Info { .. } => unreachable!("made ready when it was pushed"),
             Request::Ready(answer) => self.now.push(answer),
         }
     }
 
     fn add(&mut self, turn: &mut Turn<'_, Durable>, add: Add, wire: Wire) {
-        let (ledger, entry, bytes, recovery) = (add.ledger, add.entry, add.body.len(), add.recovery);
+        let (ledger, entry, bytes) = (add.ledger, add.entry, add.body.len());
         let result = turn.add(add);
         let code = result.map_or_else(code, |()| Code::Ok);
-        self.tally.add(code == Code::Ok, recovery, bytes);
         match (code, wire) {
             (Code::Ok, wire) => {
                 self.owed += bytes;
@@ -230,27 +203,18 @@ impl Effects {
     }
 
     fn read(&mut self, turn: &mut Turn<'_, Durable>, read: ReadOp, ledger: LedgerId, fence: Fence) {
-        let durable = match &fence {
+        let durable = match fence {
             Fence::No => Ok(true),
             Fence::WithoutKey => Err(Code::Unauthorized),
-            Fence::With(key) => turn.fence(ledger, key).map_err(code),
-        };
-        let asked = match (&fence, &read) {
-            (Fence::With(_) | Fence::WithoutKey, _) => Asked::Fence,
-            (Fence::No, ReadOp::V3ReadLac { .. }) => Asked::ReadLac,
-            (Fence::No, _) => Asked::Read,
+            Fence::With(key) => turn.fence(ledger, &key).map_err(code),
         };
         match durable {
             Ok(true) => match read.answer(turn) {
-                Ok(answer) => self.answer(asked, answer),
-                Err(_) => self.on_disk.push(self.tally.waiting(read, asked)),
+                Ok(answer) => self.now.push(answer),
+                Err(_) => self.on_disk.push(read),
             },
-            Ok(false) => self.fenced_reads.push(self.tally.waiting(read, asked)),
-            Err(code) => {
-                if let Some(answer) = read.refuse(code) {
-                    self.answer(asked, answer);
-                }
-            }
+            Ok(false) => self.fenced_reads.push(read),
+            Err(code) => self.now.extend(read.refuse(code)),
         }
     }
 }

@@ -9,7 +9,6 @@ mod durable;
 mod inbound;
 mod lane;
 mod outbound;
-mod tally;
 mod v2;
 mod v3;
 

@@ -1,6 +1,5 @@
 //! The bookie from outside.
 
-mod http;
 mod start;
 mod support;
 mod wire;
