@@ -1,10 +1,13 @@
-//! Prints the figures of the README: start, idle cost, and what `magnetar perf` shows of a fresh standalone.
+//! Prints the figures of the README: start, idle cost, and what `magnetar perf` shows of a fresh standalone; as
+//! `bench bookie`, those of one bookie.
 //!
-//! Run as `cargo run --release -p magnetar-tests --bin bench`; `-- --seconds N` sets how long each load lasts. It must never
-//! link the system it measures: everything goes through the process a user runs.
+//! Run as `cargo run --release -p magnetar-tests --bin bench`; `-- --seconds N` sets how long each load lasts, `-- bookie`
+//! measures a bookie. It must never link the system it measures: everything goes through a process.
 
+mod bookie;
 mod load;
 mod server;
+mod usage;
 
 use std::time::Duration;
 
@@ -23,7 +26,14 @@ const STARTS: usize = 7;
 const PAYLOAD_BYTES: u32 = 1024;
 
 fn main() -> Result<()> {
-    let seconds = seconds_wanted()?;
+    let arguments = std::env::args().skip(1).collect::<Vec<_>>();
+    match arguments.split_first() {
+        Some((command, rest)) if command == "bookie" => bookie::run(rest),
+        _ => standalone(seconds_wanted(&arguments)?),
+    }
+}
+
+fn standalone(seconds: u64) -> Result<()> {
     let binary = server::build()?;
     let scratch = tempfile::tempdir().context("a directory for data")?;
 
@@ -88,11 +98,10 @@ fn row(load: &Load, outcome: &Outcome) -> String {
     )
 }
 
-fn seconds_wanted() -> Result<u64> {
-    let arguments = std::env::args().skip(1).collect::<Vec<_>>();
+fn seconds_wanted(arguments: &[String]) -> Result<u64> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => Ok(LOAD_SECONDS),
         ["--seconds", number] => number.parse().context("--seconds takes a whole number"),
-        _ => anyhow::bail!("usage: bench [--seconds N]"),
+        _ => anyhow::bail!("usage: bench [--seconds N] | bench bookie [--help]"),
     }
 }

@@ -12,20 +12,27 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::usage;
+
 /// Builds the binary as a user would, and tells where it is. `MAGNETAR_BIN` names another one.
 pub(super) fn build() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os("MAGNETAR_BIN") {
+    release("magnetar", "magnetar", "MAGNETAR_BIN")
+}
+
+/// Builds `binary` of `package` in release mode, unless the environment variable `instead` names one that is built.
+pub(crate) fn release(package: &str, binary: &str, instead: &str) -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os(instead) {
         return Ok(path.into());
     }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built =
-        Command::new(cargo).args(["build", "--release", "-p", "magnetar"]).status().context("run cargo")?;
-    if !built.success() {
+    let mut build = Command::new(cargo);
+    build.args(["build", "--release", "-p", package, "--bin", binary]);
+    if !build.status().context("run cargo")?.success() {
         bail!("the release build failed");
     }
     let here = std::env::current_exe()?;
     let target = here.ancestors().nth(2).context("the bench lies in target/<profile>")?;
-    Ok(target.join("release").join("magnetar"))
+    Ok(target.join("release").join(binary))
 }
 
 /// A running `magnetar standalone` on free ports.
@@ -74,20 +81,12 @@ impl Server {
 
     /// CPU time of the process so far, in user and system mode.
     pub(super) fn cpu_seconds(&self) -> Result<f64> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // Fields 14 and 15, counted behind the name, which may contain spaces.
-        let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect::<Vec<_>>();
-        let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok());
-        let total = ticks(11).zip(ticks(12)).map(|(user, system)| user + system);
-        Ok(total.context("times in /proc/PID/stat")? as f64 / rustix::param::clock_ticks_per_second() as f64)
+        usage::cpu_seconds(self.child.id())
     }
 
     /// Resident memory in 10^6 bytes.
     pub(super) fn rss_mb(&self) -> Result<f64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
-        let kib = line.trim().trim_end_matches(" kB").parse::<f64>().context("VmRSS in kB")?;
-        Ok(kib * 1024.0 / 1e6)
+        usage::rss_mb(self.child.id())
     }
 
     /// SIGTERM, and waits for the end.

@@ -1,0 +1,44 @@
+//! What the kernel counts for one process.
+//!
+//! Called by: the bench's processes. Must never know: what the process is.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+
+/// CPU time so far, in user and system mode, of all threads.
+pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // Fields 14 and 15, counted behind the name, which may contain spaces.
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect::<Vec<_>>();
+    let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok());
+    let total = ticks(11).zip(ticks(12)).map(|(user, system)| user + system);
+    Ok(total.context("times in /proc/PID/stat")? as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// Resident memory in 10^6 bytes.
+pub(crate) fn rss_mb(pid: u32) -> Result<f64> {
+    status_mb(pid, "VmRSS:")
+}
+
+/// The most that was ever resident, in 10^6 bytes.
+pub(crate) fn peak_rss_mb(pid: u32) -> Result<f64> {
+    status_mb(pid, "VmHWM:")
+}
+
+/// Bytes that the process has made the storage layer read and write so far, through the page cache or past it.
+pub(crate) fn disk_bytes(pid: u32) -> Result<(u64, u64)> {
+    let io = fs::read_to_string(format!("/proc/{pid}/io"))?;
+    let field = |name: &str| {
+        let value = io.lines().find_map(|line| line.strip_prefix(name)).with_context(|| name.to_owned())?;
+        value.trim().parse::<u64>().with_context(|| name.to_owned())
+    };
+    Ok((field("read_bytes:")?, field("write_bytes:")?))
+}
+
+fn status_mb(pid: u32, name: &str) -> Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).with_context(|| name.to_owned())?;
+    let kib = line.trim().trim_end_matches(" kB").parse::<f64>().context("a size in kB")?;
+    Ok(kib * 1024.0 / 1e6)
+}
