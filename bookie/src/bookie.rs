@@ -18,7 +18,7 @@ use crate::error::{FatalError, OpenError};
 use crate::gc;
 use crate::identity::{IdentityError, Locks, data_dirs};
 use crate::registration::{Announcement, Registration};
-use crate::server::{Durable, Server, complete};
+use crate::server::{self, Durable, Server, complete};
 
 /// Why a bookie does not start. Each message names the cause in one line.
 #[derive(Debug, thiserror::Error)]
@@ -94,7 +94,7 @@ impl Bookie {
         let open = tokio::task::spawn_blocking(move || Engine::open(disk, limits, Box::new(complete)));
         let engine = open.await.map_err(|_| StartError::Interrupted)??;
 
-        let server = Server::start(engine.clone(), config.frame_bytes_max, listener, env.clock.clone());
+        let server = Server::start(engine.clone(), wire_limits(&config), listener, env.clock.clone());
         let announcement = Announcement {
             metadata: metadata.clone(),
             clock: env.clock.clone(),
@@ -154,6 +154,14 @@ impl Drop for Bookie {
             parts.server.abort();
             self.engine.abandon();
         }
+    }
+}
+
+fn wire_limits(config: &Config) -> server::Limits {
+    server::Limits {
+        frame_bytes_max: config.frame_bytes_max,
+        in_flight_bytes_max: config.in_flight_bytes_max,
+        connections_max: config.connections_max,
     }
 }
 

@@ -30,6 +30,12 @@ pub struct Config {
     /// The longest frame taken from a client, which bounds an entry. Default 5 MiB + 64 KiB: a full-sized Pulsar message
     /// with all its headers.
     pub frame_bytes_max: usize,
+    /// Memory for large frames being received and answers being sent, of all connections together. When it is used up
+    /// sockets wait. Default 256 MiB, at least 4 times `frame_bytes_max`. Beside it a connection takes up to 128 KiB; adds
+    /// that wait for the disk are bounded by `write_cache_bytes`.
+    pub in_flight_bytes_max: usize,
+    /// Connections at once; more are closed as they come. Default 10,000.
+    pub connections_max: usize,
     /// How often to look for ledgers that the metadata store no longer has. Default 15 min. A ledger is dropped when
     /// two rounds in a row found it absent.
     pub gc_interval: Duration,
@@ -50,6 +56,8 @@ impl Config {
             journal_bytes: 256 << 20,
             segment_bytes: 64 << 20,
             frame_bytes_max: (5 << 20) + (64 << 10),
+            in_flight_bytes_max: 256 << 20,
+            connections_max: 10_000,
             gc_interval: Duration::from_secs(15 * 60),
             lease_ttl: Duration::from_secs(30),
         }
@@ -67,6 +75,13 @@ impl Config {
                 "write_cache_bytes must lie between {least} (4 × frame_bytes_max and 4 MiB) and {}",
                 1 << 30
             ));
+        }
+        let least = self.frame_bytes_max.saturating_mul(4);
+        if self.in_flight_bytes_max < least {
+            return Err(format!("in_flight_bytes_max must be at least {least} (4 × frame_bytes_max)"));
+        }
+        if self.connections_max == 0 {
+            return Err("connections_max must be at least 1".into());
         }
         if self.segment_bytes < 1 << 16 {
             return Err("segment_bytes must be at least 65536".into());

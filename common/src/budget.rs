@@ -16,7 +16,20 @@ pub struct ByteBudget {
 /// A part of the budget, given back when dropped.
 #[derive(Debug)]
 pub struct Ticket {
-    _units: OwnedSemaphorePermit,
+    units: OwnedSemaphorePermit,
+}
+
+impl Ticket {
+    /// Keeps `bytes` of the ticket and gives the rest back. A smaller ticket stays as it is.
+    pub fn keep(&mut self, bytes: usize) {
+        let surplus = self.units.num_permits().saturating_sub(bytes.div_ceil(UNIT_BYTES));
+        drop(self.units.split(surplus));
+    }
+
+    /// Takes another ticket in; both are given back together. Panics when it is of another budget.
+    pub fn merge(&mut self, other: Ticket) {
+        self.units.merge(other.units);
+    }
 }
 
 impl ByteBudget {
@@ -29,13 +42,13 @@ impl ByteBudget {
     /// A ticket for `bytes`, or `None` when too much is in flight. More than the whole budget counts as the whole.
     pub fn try_acquire(&self, bytes: usize) -> Option<Ticket> {
         let permit = self.units.clone().try_acquire_many_owned(self.units_of(bytes)).ok()?;
-        Some(Ticket { _units: permit })
+        Some(Ticket { units: permit })
     }
 
     /// Waits for a ticket for `bytes`, in order of asking. Cancel-safe.
     pub async fn acquire(&self, bytes: usize) -> Ticket {
         let permit = self.units.clone().acquire_many_owned(self.units_of(bytes)).await;
-        Ticket { _units: permit.expect("the budget's semaphore is never closed") }
+        Ticket { units: permit.expect("the budget's semaphore is never closed") }
     }
 
     /// Bytes in flight.
@@ -68,6 +81,18 @@ mod tests {
         let all = budget.acquire(1_000_000).await;
         assert_eq!(budget.used(), budget.limit());
         drop(all);
+        assert_eq!(budget.used(), 0);
+    }
+    #[test]
+    fn a_ticket_shrinks_and_grows() {
+        let budget = ByteBudget::new(1024);
+        let mut ticket = budget.try_acquire(512).expect("room");
+        ticket.keep(100);
+        assert_eq!(budget.used(), 128);
+        ticket.keep(4096);
+        assert_eq!(budget.used(), 128);
+        ticket.merge(budget.try_acquire(64).expect("room"));
+        drop(ticket);
         assert_eq!(budget.used(), 0);
     }
 }

@@ -8,7 +8,7 @@ use magnetar_proto::bookkeeper::{Code, v2};
 use magnetar_proto::ids::{EntryId, LedgerId};
 
 use super::Shared;
-use super::outbound::Outbound;
+use super::outbound::Queue;
 use super::v3::response;
 use crate::engine::{Lookup, Place, Turn};
 
@@ -29,37 +29,43 @@ pub(crate) enum Answer {
 }
 
 impl Answer {
-    /// Queues the answer; returns its size in bytes, roughly.
-    pub(super) fn send(self, outbound: &Outbound) -> usize {
+    /// Bytes of entries in the answer.
+    pub(super) fn body_bytes(&self) -> usize {
+        match self {
+            Answer::V2(v2::Response::Read { body: Some(body), .. }) => body.len(),
+            Answer::V2(v2::Response::BatchRead { bodies, .. }) => {
+                bodies.iter().map(|body| BATCH_ENTRY_BYTES + body.len()).sum()
+            }
+            Answer::V2(_) => 0,
+            Answer::V3(response) => {
+                let read = response.read_response.as_ref().and_then(|read| read.body.as_ref());
+                let last = response.read_lac_response.as_ref().and_then(|lac| lac.last_entry_body.as_ref());
+                read.or(last).map_or(0, Bytes::len)
+            }
+        }
+    }
+
+    /// Appends the answer's frame; returns its size.
+    pub(super) fn queue(self, queue: &mut Queue) -> usize {
         match self {
             Answer::V2(v2::Response::Read { code, ledger_id, entry_id, body: Some(body) }) => {
                 let bytes = body.len();
-                outbound
-                    .push(Some(body), |out| v2::encode_read_header(code, ledger_id, entry_id, bytes, out));
-                bytes
+                queue.push(|out| v2::encode_read_header(code, ledger_id, entry_id, bytes, out), Some(body))
             }
             Answer::V2(v2::Response::BatchRead { code, ledger_id, first_entry, request_id, bodies }) => {
                 let bytes = bodies.iter().map(|body| BATCH_ENTRY_BYTES + body.len()).sum();
                 let header = |out: &mut BytesMut| {
                     v2::encode_batch_read_header(code, ledger_id, first_entry, request_id, bytes, out);
                 };
-                let sized = bodies.into_iter().map(|body| {
+                let mut queued = queue.push(header, None);
+                for body in bodies {
                     let size = u32::try_from(body.len()).expect("bodies are bounded by the frame limit");
-                    (move |out: &mut BytesMut| out.put_u32(size), body)
-                });
-                outbound.push_many(header, sized);
-                bytes
+                    queued += queue.push(|out| out.put_u32(size), Some(body));
+                }
+                queued
             }
-            Answer::V2(response) => {
-                outbound.push(None, |out| v2::encode_response(&response, out));
-                0
-            }
-            Answer::V3(response) => {
-                let bytes =
-                    response.read_response.as_ref().and_then(|read| read.body.as_ref()).map_or(0, Bytes::len);
-                outbound.push(None, |out| v3::encode(&*response, out));
-                bytes
-            }
+            Answer::V2(response) => queue.push(|out| v2::encode_response(&response, out), None),
+            Answer::V3(response) => queue.push(|out| v3::encode(&*response, out), None),
         }
     }
 }
@@ -182,23 +188,24 @@ impl View for DiskView<'_> {
     }
 }
 
-/// Answers the first of `reads`, which is not empty; returns the answer's size in bytes. Blocks.
+/// Answers the first of `reads` until the answers have `bytes_max` bytes of entries. Blocks.
 pub(super) fn answer_from_disk(
     shared: &Shared,
-    outbound: &Outbound,
     reads: &mut VecDeque<ReadOp>,
     bytes_max: usize,
-) -> usize {
+    is_closed: impl Fn() -> bool,
+) -> Vec<Answer> {
     let mut view = DiskView { shared, stretch: 1, ahead: VecDeque::new() };
-    let mut bytes = 0;
-    while bytes < bytes_max && !outbound.is_closed() {
+    let (mut answers, mut bytes) = (Vec::new(), 0);
+    while bytes < bytes_max && !is_closed() {
         let Some(read) = reads.pop_front() else { break };
         view.stretch = if view.ahead.is_empty() { stretch(&read, reads) } else { 1 };
         if let Ok(answer) = read.answer(&mut view) {
-            bytes += answer.send(outbound);
+            bytes += answer.body_bytes();
+            answers.push(answer);
         }
     }
-    bytes
+    answers
 }
 
 /// How many entries from the one of `read` on are asked for one after the other.

@@ -9,6 +9,7 @@ use magnetar_proto::bookkeeper::v3::{self, BkPacketHeader, Response};
 use magnetar_proto::ids::{EntryId, LedgerId};
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::admission::Admission;
 use super::answer::{Answer, ReadOp, absence};
 use super::durable::Durable;
 use super::v3::{availability, response};
@@ -102,10 +103,10 @@ impl Batch {
         self.add_bytes >= TURN_BYTES || self.requests.len() >= TURN_REQUESTS
     }
 
-    /// Applies the requests in order, and empties the batch. Waits for room in the write cache.
-    pub(super) async fn apply(&mut self) {
+    /// Applies the requests in order, and empties the batch; false when it was empty. Waits for room in the write cache.
+    pub(super) async fn apply(&mut self) -> bool {
         if self.requests.is_empty() {
-            return;
+            return false;
         }
         let room = match self.add_bytes {
             0 => None,
@@ -114,15 +115,16 @@ impl Batch {
         self.add_bytes = 0;
         let requests = std::mem::take(&mut self.requests);
         self.take_turn(requests, room);
+        true
     }
 
     fn take_turn(&mut self, requests: Vec<Request>, room: Option<OwnedSemaphorePermit>) {
-        let mut effects = Effects::default();
+        let mut effects = Effects::new(&self.shared, &self.peer);
         let mut turn = self.shared.engine.turn();
         for request in requests {
             effects.handle(&mut turn, request);
         }
-        let Effects { now, on_disk, frames, fenced_reads, owed } = effects;
+        let Effects { now, admission, on_disk, frames, fenced_reads, owed } = effects;
         let token = (!frames.is_empty() || !fenced_reads.is_empty()).then(|| {
             self.peer.outbound.owe(owed);
             Durable { peer: self.peer.clone(), frames, reads: fenced_reads, owed }
@@ -132,20 +134,18 @@ impl Batch {
             self.peer.lane.push(on_disk);
         }
         if !now.is_empty() {
-            for answer in now {
-                answer.send(&self.peer.outbound);
-            }
+            self.peer.outbound.push(now, admission.ticket());
             self.peer.outbound.wake();
         }
     }
 }
 
 /// What the requests of a turn lead to.
-#[derive(Default)]
-struct Effects {
+struct Effects<'a> {
     /// Answers that wait for nothing.
     now: Vec<Answer>,
-    /// Reads that only the disk can answer.
+    admission: Admission<'a>,
+    /// Reads that only the disk can answer, or that must wait until other answers are sent.
     on_disk: Vec<ReadOp>,
     /// Answers for when the turn is durable.
     frames: BytesMut,
@@ -154,7 +154,18 @@ struct Effects {
     owed: usize,
 }
 
-impl Effects {
+impl<'a> Effects<'a> {
+    fn new(shared: &'a Shared, peer: &'a Peer) -> Self {
+        Effects {
+            now: Vec::new(),
+            admission: Admission::new(&shared.answer_bytes, &peer.outbound),
+            on_disk: Vec::new(),
+            frames: BytesMut::new(),
+            fenced_reads: Vec::new(),
+            owed: 0,
+        }
+    }
+
     fn handle(&mut self, turn: &mut Turn<'_, Durable>, request: Request) {
         match request {
             Request::Add { add, wire } => self.add(turn, add, wire),
@@ -210,8 +221,8 @@ impl Effects {
         };
         match durable {
             Ok(true) => match read.answer(turn) {
-                Ok(answer) => self.now.push(answer),
-                Err(_) => self.on_disk.push(read),
+                Ok(answer) if self.admission.admits(answer.body_bytes()) => self.now.push(answer),
+                _ => self.on_disk.push(read),
             },
             Ok(false) => self.fenced_reads.push(read),
             Err(code) => self.now.extend(read.refuse(code)),

@@ -71,6 +71,11 @@ impl Inbound {
         &mut self.buffer
     }
 
+    /// The size of the frame that is arriving if an ordinary read is not enough for it.
+    pub(super) fn large_frame(&self) -> Option<usize> {
+        (self.missing > READ_BYTES).then_some(self.buffer.len() + self.missing)
+    }
+
     /// The next request; `None` when what has arrived holds no whole one.
     pub(crate) fn next(&mut self) -> Result<Option<Request>, BadRequest> {
         self.missing = 0;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
 
 use super::Shared;
-use super::answer::{ReadOp, answer_from_disk};
+use super::answer::{Answer, ReadOp, answer_from_disk};
 use super::outbound::Outbound;
 
 /// Reads that may wait in a lane; a client that sends more is not read from until some are answered.
@@ -64,7 +64,7 @@ impl Lane {
             }
             self.taken.notify_one();
             while !reads.is_empty() {
-                outbound.not_overloaded().await;
+                outbound.drained().await;
                 let Some(rest) = job(&shared, &outbound, reads).await else { return };
                 outbound.wake();
                 reads = rest;
@@ -79,14 +79,25 @@ async fn job(
     outbound: &Arc<Outbound>,
     mut reads: VecDeque<ReadOp>,
 ) -> Option<VecDeque<ReadOp>> {
+    let mut ticket = shared.answer_bytes.acquire(JOB_BYTES).await;
     let _permit = shared.disk_jobs.acquire().await.ok()?;
-    let (shared, outbound) = (shared.clone(), outbound.clone());
-    let job = tokio::task::spawn_blocking(move || {
-        answer_from_disk(&shared, &outbound, &mut reads, JOB_BYTES);
-        if outbound.is_closed() {
-            reads.clear();
-        }
-        reads
-    });
-    job.await.ok()
+    let job = {
+        let (shared, outbound) = (shared.clone(), outbound.clone());
+        tokio::task::spawn_blocking(move || {
+            let answers = answer_from_disk(&shared, &mut reads, JOB_BYTES, || outbound.is_closed());
+            if outbound.is_closed() {
+                reads.clear();
+            }
+            (reads, answers)
+        })
+    };
+    let (reads, answers) = job.await.ok()?;
+    let bytes: usize = answers.iter().map(Answer::body_bytes).sum();
+    if bytes > JOB_BYTES {
+        // The last answer's size was not known before. With the permit held, few connections can be at this point.
+        ticket.merge(shared.answer_bytes.acquire(bytes - JOB_BYTES).await);
+    }
+    ticket.keep(bytes);
+    outbound.push(answers, Some(ticket));
+    Some(reads)
 }

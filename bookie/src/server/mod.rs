@@ -2,8 +2,10 @@
 //! The bookie starts it on a bound listener and ends it; nobody else calls it.
 //! It must never decide whether an entry may be stored or is absent: the engine does.
 
+mod admission;
 mod answer;
 mod batch;
+mod chunks;
 mod connection;
 mod durable;
 mod inbound;
@@ -15,6 +17,7 @@ mod v3;
 use std::sync::Arc;
 use std::time::Duration;
 
+use magnetar_common::budget::ByteBudget;
 use magnetar_common::clock::SharedClock;
 use magnetar_common::net::Listener;
 use tokio::sync::{Semaphore, watch};
@@ -29,10 +32,25 @@ use crate::engine::Engine;
 /// Pause after a failed accept, so that a lasting cause does not take a whole core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What a server keeps to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) frame_bytes_max: usize,
+    /// Large frames being received plus answers being sent, of all connections.
+    pub(crate) in_flight_bytes_max: usize,
+    pub(crate) connections_max: usize,
+}
+
 /// What all connections share.
 pub(crate) struct Shared {
     engine: Arc<Engine<Durable>>,
-    frame_bytes_max: usize,
+    clock: SharedClock,
+    limits: Limits,
+    /// For frames being received that take more than an ordinary read.
+    frame_bytes: ByteBudget,
+    /// For entries in answers that are not yet sent. Apart from `frame_bytes`: clients that are slow to take their answers
+    /// must not keep others from sending.
+    answer_bytes: ByteBudget,
     /// Admits blocking disk jobs.
     disk_jobs: Semaphore,
     closing: watch::Sender<bool>,
@@ -61,18 +79,21 @@ impl Server {
     /// Serves `listener` until closed.
     pub(crate) fn start(
         engine: Arc<Engine<Durable>>,
-        frame_bytes_max: usize,
+        limits: Limits,
         listener: Box<dyn Listener>,
         clock: SharedClock,
     ) -> Self {
         let (closing, _) = watch::channel(false);
         let shared = Arc::new(Shared {
             engine,
-            frame_bytes_max,
+            clock,
+            limits,
+            frame_bytes: ByteBudget::new(limits.in_flight_bytes_max / 2),
+            answer_bytes: ByteBudget::new(limits.in_flight_bytes_max / 2),
             disk_jobs: Semaphore::new(lane::DISK_JOBS_MAX),
             closing,
         });
-        let accepting = tokio::spawn(accept(shared.clone(), listener, clock));
+        let accepting = tokio::spawn(accept(shared.clone(), listener));
         Server { shared, accepting }
     }
 
@@ -94,10 +115,13 @@ async fn happened<V>(value: &mut watch::Receiver<V>, wanted: impl FnMut(&V) -> b
     let _ = value.wait_for(wanted).await;
 }
 
-async fn accept(shared: Arc<Shared>, listener: Box<dyn Listener>, clock: SharedClock) {
+async fn accept(shared: Arc<Shared>, listener: Box<dyn Listener>) {
     let mut connections = JoinSet::new();
     let mut closing = shared.closing.subscribe();
     let mut failure = shared.engine.failure();
+    let connections_max = shared.limits.connections_max;
+    // Said once, not for each of the thousands that may follow.
+    let mut refusing = false;
     loop {
         tokio::select! {
             biased;
@@ -109,13 +133,22 @@ async fn accept(shared: Arc<Shared>, listener: Box<dyn Listener>, clock: SharedC
             }
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
-                Ok(stream) => {
+                Ok(stream) if connections.len() < connections_max => {
+                    refusing = false;
                     connections.spawn(connection::serve(shared.clone(), stream));
+                }
+                Ok(stream) => {
+                    if !std::mem::replace(&mut refusing, true) {
+                        tracing::warn!(
+                            peer = %stream.peer, connections_max,
+                            "refusing connections: there are as many as allowed"
+                        );
+                    }
                 }
                 // Out of file descriptors, or a peer that was gone again: those connected are served on.
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
-                    clock.sleep(ACCEPT_PAUSE).await;
+                    shared.clock.sleep(ACCEPT_PAUSE).await;
                 }
             }
         }

@@ -4,30 +4,40 @@
 //! everything it has for this connection is queued, so that the answers of one sync batch leave in one write.
 
 use std::collections::VecDeque;
-use std::io::IoSlice;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
+use magnetar_common::budget::Ticket;
 use tokio::sync::Notify;
+
+use super::answer::Answer;
+use super::chunks::Chunks;
 
 /// A connection that owes more than this (adds not yet durable plus responses not yet written) is not read from: more
 /// than one sync's worth of a fast disk, and small against the write cache of a bookie with several clients.
 const OWED_BYTES_MAX: usize = 16 << 20;
 
+/// Entries are not read for a connection that has more than this to send: enough to keep a fast network busy while the
+/// next ones are read. Far below what a connection may owe, so that a reader that is behind does not hold up adds.
+const UNSENT_BYTES_MAX: usize = 4 << 20;
+
 /// Bodies below this are copied behind their header: cheaper than one more slice in a vectored write.
 const COPY_BYTES_MAX: usize = 2 << 10;
 
+/// What is there to write, in order.
 #[derive(Default)]
-struct Queue {
+pub(super) struct Queue {
     /// Ready chunks, before `tail`.
     chunks: VecDeque<Bytes>,
     tail: BytesMut,
+    /// The share of the server's budget that bodies among the chunks take.
+    ticket: Option<Ticket>,
 }
 
 impl Queue {
-    /// Appends what `encode` writes, then `body`; returns their size.
-    fn push(&mut self, encode: impl FnOnce(&mut BytesMut), body: Option<Bytes>) -> usize {
+    /// Appends what `encode` writes, then `body` unchanged; returns their size.
+    pub(super) fn push(&mut self, encode: impl FnOnce(&mut BytesMut), body: Option<Bytes>) -> usize {
         let before = self.tail.len();
         encode(&mut self.tail);
         let encoded = self.tail.len() - before;
@@ -48,7 +58,10 @@ impl Queue {
 pub(super) struct Outbound {
     queue: Mutex<Queue>,
     ready: Notify,
+    /// Bytes of adds that are not durable, and of answers not sent.
     owed: AtomicUsize,
+    /// Bytes of answers not sent: a part of `owed`.
+    unsent: AtomicUsize,
     paid: Notify,
     closed: AtomicBool,
 }
@@ -58,34 +71,24 @@ impl Outbound {
         self.queue.lock().expect("nothing panics while holding an outbound queue")
     }
 
-    /// Queues the frames that `encode` appends, then `body` unchanged.
-    pub(super) fn push(&self, body: Option<Bytes>, encode: impl FnOnce(&mut BytesMut)) {
+    /// Queues answers; `ticket` is given back once they are sent.
+    pub(super) fn push(&self, answers: impl IntoIterator<Item = Answer>, ticket: Option<Ticket>) {
         let mut queue = self.lock();
-        let bytes = queue.push(encode, body);
-        // Under the lock: the writer must not pay for bytes before they are owed.
-        self.owe(bytes);
-        drop(queue);
-    }
-
-    /// Queues one frame of several parts; nothing of another frame comes between them.
-    pub(super) fn push_many<F: FnOnce(&mut BytesMut)>(
-        &self,
-        header: impl FnOnce(&mut BytesMut),
-        parts: impl Iterator<Item = (F, Bytes)>,
-    ) {
-        let mut queue = self.lock();
-        let mut bytes = queue.push(header, None);
-        for (encode, body) in parts {
-            bytes += queue.push(encode, Some(body));
+        let bytes = answers.into_iter().map(|answer| answer.queue(&mut queue)).sum();
+        match (&mut queue.ticket, ticket) {
+            (Some(held), Some(ticket)) => held.merge(ticket),
+            (held, ticket) => *held = held.take().or(ticket),
         }
-        self.owe(bytes);
+        // Under the lock: the writer must not pay for bytes before they are owed.
+        self.count_unsent(bytes);
+        drop(queue);
     }
 
     /// Queues whole frames encoded before.
     pub(super) fn push_frames(&self, frames: &[u8]) {
         let mut queue = self.lock();
         queue.tail.extend_from_slice(frames);
-        self.owe(frames.len());
+        self.count_unsent(frames.len());
         drop(queue);
     }
 
@@ -108,13 +111,41 @@ impl Outbound {
         }
     }
 
+    fn count_unsent(&self, bytes: usize) {
+        self.owe(bytes);
+        self.unsent.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// So many of the bytes taken have been written.
+    pub(super) fn sent(&self, bytes: usize) {
+        let before = self.unsent.fetch_sub(bytes, Ordering::Relaxed);
+        if before > UNSENT_BYTES_MAX && before - bytes <= UNSENT_BYTES_MAX {
+            self.paid.notify_waiters();
+        }
+        self.pay(bytes);
+    }
+
     /// Waits until the connection owes little enough to take more work.
     pub(super) async fn not_overloaded(&self) {
+        self.until(|| self.owed.load(Ordering::Relaxed) <= OWED_BYTES_MAX).await;
+    }
+
+    /// With `bytes` more there is still little enough to send that more may be read for this connection.
+    pub(super) fn takes_more(&self, bytes: usize) -> bool {
+        self.unsent.load(Ordering::Relaxed) + bytes <= UNSENT_BYTES_MAX
+    }
+
+    /// Waits until there is little enough to send.
+    pub(super) async fn drained(&self) {
+        self.until(|| self.takes_more(0)).await;
+    }
+
+    async fn until(&self, condition: impl Fn() -> bool) {
         loop {
             let paid = self.paid.notified();
             tokio::pin!(paid);
             paid.as_mut().enable();
-            if self.owed.load(Ordering::Relaxed) <= OWED_BYTES_MAX || self.is_closed() {
+            if condition() || self.is_closed() {
                 return;
             }
             paid.await;
@@ -132,8 +163,8 @@ impl Outbound {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Waits for something to write; `None` when closed and empty.
-    pub(super) async fn take(&self) -> Option<Chunks> {
+    /// Waits for something to write, with the ticket to hold until it is written; `None` when closed and empty.
+    pub(super) async fn take(&self) -> Option<(Chunks, Option<Ticket>)> {
         loop {
             {
                 let mut queue = self.lock();
@@ -142,7 +173,8 @@ impl Outbound {
                     queue.chunks.push_back(tail);
                 }
                 if !queue.chunks.is_empty() {
-                    return Some(Chunks(std::mem::take(&mut queue.chunks)));
+                    let chunks = Chunks::new(std::mem::take(&mut queue.chunks));
+                    return Some((chunks, queue.ticket.take()));
                 }
             }
             if self.is_closed() {
@@ -153,51 +185,22 @@ impl Outbound {
     }
 }
 
-/// Chunks to write one after the other.
-pub(super) struct Chunks(VecDeque<Bytes>);
-
-impl Buf for Chunks {
-    fn remaining(&self) -> usize {
-        self.0.iter().map(Bytes::len).sum()
-    }
-
-    fn has_remaining(&self) -> bool {
-        self.0.iter().any(|chunk| !chunk.is_empty())
-    }
-
-    fn chunk(&self) -> &[u8] {
-        self.0.front().map_or(&[], |chunk| chunk)
-    }
-
-    fn advance(&mut self, mut bytes: usize) {
-        while bytes > 0 {
-            let first = self.0.front_mut().expect("advance stays within what remains");
-            if bytes < first.len() {
-                return first.advance(bytes);
-            }
-            bytes -= first.len();
-            self.0.pop_front();
-        }
-        while self.0.front().is_some_and(Bytes::is_empty) {
-            self.0.pop_front();
-        }
-    }
-
-    fn chunks_vectored<'a>(&'a self, into: &mut [IoSlice<'a>]) -> usize {
-        let mut filled = 0;
-        for (slot, chunk) in into.iter_mut().zip(&self.0) {
-            *slot = IoSlice::new(chunk);
-            filled += 1;
-        }
-        filled
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
+    use bytes::Buf;
+    use magnetar_common::budget::ByteBudget;
+    use magnetar_proto::bookkeeper::Code;
+    use magnetar_proto::bookkeeper::v2::{Response, encode_response};
+    use magnetar_proto::ids::{EntryId, LedgerId};
+
     use super::*;
+
+    fn found(bytes: usize) -> Response {
+        let body = Some(Bytes::from(vec![7; bytes]));
+        Response::Read { code: Code::Ok, ledger_id: LedgerId(1), entry_id: Some(EntryId(2)), body }
+    }
 
     /// The writer once paid for a frame between its queueing and its being counted, and brought the connection down.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -207,38 +210,49 @@ mod tests {
             let outbound = outbound.clone();
             std::thread::spawn(move || {
                 for n in 0..20_000usize {
-                    outbound
-                        .push(Some(Bytes::from(vec![0; n % 3000])), |out| out.extend_from_slice(b"header"));
+                    outbound.push([Answer::V2(found(n % 3000))], None);
                     outbound.wake();
                 }
                 outbound.close();
             })
         };
         let mut written = 0;
-        while let Some(chunks) = outbound.take().await {
+        while let Some((chunks, _)) = outbound.take().await {
             written += chunks.remaining();
-            outbound.pay(chunks.remaining());
+            outbound.sent(chunks.remaining());
         }
         pusher.join().unwrap();
-        assert_eq!(written, (0..20_000usize).map(|n| n % 3000 + 6).sum::<usize>());
+        assert_eq!(written, (0..20_000usize).map(|n| n % 3000 + 28).sum::<usize>());
         assert_eq!(outbound.owed.load(Ordering::Relaxed), 0);
+        assert_eq!(outbound.unsent.load(Ordering::Relaxed), 0);
     }
 
-    #[test]
-    fn frames_come_out_in_order_however_they_were_queued() {
+    #[tokio::test]
+    async fn frames_come_out_in_order_however_they_were_queued() {
         let outbound = Outbound::default();
-        let large = Bytes::from(vec![7; COPY_BYTES_MAX]);
-        outbound.push(None, |out| out.extend_from_slice(b"a"));
-        outbound.push(Some(large.clone()), |out| out.extend_from_slice(b"b"));
-        outbound.push_frames(b"c");
-        let part = |byte: u8| move |out: &mut BytesMut| out.extend_from_slice(&[byte]);
-        let parts = [(part(b'e'), large.clone()), (part(b'f'), Bytes::from_static(b"small"))];
-        outbound.push_many(part(b'd'), parts.into_iter());
-        let mut queue = outbound.lock();
-        let tail = queue.tail.split().freeze();
-        queue.chunks.push_back(tail);
-        let mut chunks = Chunks(std::mem::take(&mut queue.chunks));
-        let expected = [b"ab", &large[..], b"cde", &large[..], b"fsmall"].concat();
+        let (ledger_id, first_entry) = (LedgerId(1), EntryId(2));
+        let bodies = [1, COPY_BYTES_MAX].map(|bytes| Bytes::from(vec![8; bytes])).to_vec();
+        let batch = Response::BatchRead { code: Code::Ok, ledger_id, first_entry, request_id: 3, bodies };
+        let responses = [found(1), found(COPY_BYTES_MAX), batch, found(0)];
+        let mut expected = BytesMut::new();
+        for response in &responses {
+            encode_response(response, &mut expected);
+        }
+        expected.extend_from_slice(b"frames");
+        outbound.push(responses.map(Answer::V2), None);
+        outbound.push_frames(b"frames");
+        let (mut chunks, _) = outbound.take().await.unwrap();
         assert_eq!(chunks.copy_to_bytes(chunks.remaining()), expected);
+    }
+
+    #[tokio::test]
+    async fn the_budget_is_free_again_when_the_answers_are_written() {
+        let (outbound, budget) = (Outbound::default(), ByteBudget::new(1 << 20));
+        outbound.push([Answer::V2(found(5000))], budget.try_acquire(5000));
+        outbound.push([Answer::V2(found(3000))], budget.try_acquire(3000));
+        let (chunks, ticket) = outbound.take().await.unwrap();
+        assert!(budget.used() >= 8000);
+        drop((chunks, ticket));
+        assert_eq!(budget.used(), 0);
     }
 }

@@ -1,5 +1,6 @@
 //! The bookie from outside.
 
+mod limits;
 mod start;
 mod support;
 mod wire;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 use magnetar_bookie::{Bookie, Config, StartError};
 use magnetar_common::Environment;
+use magnetar_common::clock::ManualClock;
 use magnetar_common::metadata::{MemoryStore, SharedMetadata};
 use magnetar_common::storage::{MemoryStorage, Unsynced};
 use magnetar_proto::bookkeeper::BookieId;
@@ -42,15 +43,41 @@ impl World {
     }
 
     pub(crate) async fn start_with(&self, config: Config) -> Result<Bookie, StartError> {
+        Bookie::start(config, self.metadata.clone(), self.environment()).await
+    }
+
+    /// Starts a bookie whose time the test moves.
+    pub(crate) async fn start_with_clock(&self, config: Config, clock: &Arc<ManualClock>) -> Bookie {
+        let mut env = self.environment();
+        env.clock = clock.clone();
+        let bookie = Bookie::start(config, self.metadata.clone(), env).await.unwrap();
+        // The background tasks have come to their timers.
+        while clock.sleepers() < BACKGROUND_TIMERS {
+            tokio::task::yield_now().await;
+        }
+        bookie
+    }
+
+    fn environment(&self) -> Environment {
         let mut env = Environment::system();
         env.storage = Arc::new(self.storage.clone());
-        Bookie::start(config, self.metadata.clone(), env).await
+        env
     }
 
     /// Ends a bookie as a power cut would: what was not synced is gone.
     pub(crate) fn power_cut(&mut self, bookie: Bookie) {
         self.storage = self.storage.crash(Unsynced::Lost);
         drop(bookie);
+    }
+}
+
+/// Timers of a bookie that nobody talks to: its garbage collector's.
+const BACKGROUND_TIMERS: usize = 1;
+
+/// Waits until so many timers run because of what clients did.
+pub(crate) async fn timers(clock: &ManualClock, wanted: usize) {
+    while clock.sleepers() < BACKGROUND_TIMERS + wanted {
+        tokio::task::yield_now().await;
     }
 }
 
@@ -91,6 +118,13 @@ impl Client {
         let mut out = BytesMut::new();
         v2::encode_request(request, &mut out);
         self.send(&out).await;
+    }
+
+    /// Sends to a bookie that may close the connection at once.
+    pub(crate) async fn try_send_v2(&mut self, request: &v2::Request) {
+        let mut out = BytesMut::new();
+        v2::encode_request(request, &mut out);
+        let _ = self.stream.write_all(&out).await;
     }
 
     pub(crate) async fn next_v2(&mut self) -> v2::Response {

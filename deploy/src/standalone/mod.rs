@@ -28,6 +28,9 @@ pub(crate) use self::signals::StopSignals;
 const BROKER_STOP_MAX: Duration = Duration::from_millis(3_600);
 const BOOKIES_STOP_MAX: Duration = Duration::from_millis(1_200);
 
+/// Requests and answers in flight in each bookie: they share one machine, and serve one broker.
+const IN_FLIGHT_BYTES: usize = 64 << 20;
+
 /// Copies of an entry, if there are that many bookies.
 const WRITE_QUORUM: u32 = 3;
 
@@ -152,6 +155,7 @@ async fn start_bookies(
         let bookie = magnetar_bookie::Config {
             bookie_id: Some(id),
             bind: SocketAddr::from(([127, 0, 0, 1], 0)),
+            in_flight_bytes_max: IN_FLIGHT_BYTES,
             ..magnetar_bookie::Config::new(journal, vec![ledgers])
         };
         let (metadata, env) = (metadata.clone(), env.clone());
