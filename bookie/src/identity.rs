@@ -132,8 +132,8 @@ impl DataDir {
         }
     }
 
-    /// The stamp, and whether the directory holds anything else.
-    fn inspect(&self, storage: &dyn Storage) -> Result<(Option<Identity>, bool), IdentityError> {
+    /// The stamp, and whether the directory holds anything else. Blocks.
+    pub(crate) fn inspect(&self, storage: &dyn Storage) -> Result<(Option<Identity>, bool), IdentityError> {
         let names = storage.list(&self.path).map_err(|error| self.io(error))?;
         let data = names.iter().any(|name| {
             !name.ends_with(".identity")
@@ -153,7 +153,8 @@ impl DataDir {
         Ok((Some(identity), data))
     }
 
-    fn write_stamp(&self, storage: &dyn Storage, identity: &Identity) -> io::Result<()> {
+    /// Replaces the stamp; durable when this returns. Blocks.
+    pub(crate) fn write_stamp(&self, storage: &dyn Storage, identity: &Identity) -> io::Result<()> {
         let temporary = self.path.join(format!("{}.tmp", self.stamp));
         let file = create_afresh(storage, &temporary)?;
         file.write_all_at(encode(identity).as_bytes(), 0)?;
@@ -236,7 +237,8 @@ pub(crate) fn stamp(
     Ok(())
 }
 
-fn encode(identity: &Identity) -> String {
+/// The stamp's bytes.
+pub(crate) fn encode(identity: &Identity) -> String {
     format!("{TITLE}\nformat {FORMAT_VERSION}\ninstance {}\nbookie {}\n", identity.instance, identity.bookie)
 }
 

@@ -19,6 +19,7 @@ mod golden_tests;
 mod identity;
 mod index;
 mod journal;
+pub mod offline;
 mod registration;
 mod server;
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::files::create_afresh;
 pub use self::format::FormatError;
 pub(crate) use self::format::{Checkpoint, LedgerRow, LogRow};
 
-const NAME: &str = "checkpoint";
+pub(crate) const NAME: &str = "checkpoint";
 const TEMPORARY_NAME: &str = "checkpoint.tmp";
 
 /// Why the checkpoint cannot be read.

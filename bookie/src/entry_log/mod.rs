@@ -4,9 +4,8 @@
 
 pub(crate) mod format;
 mod reader;
-#[allow(dead_code, reason = "the offline tools and the degraded start come to use it")]
+#[allow(dead_code, reason = "the degraded start comes to use it")]
 mod salvage;
-#[allow(dead_code, reason = "the offline tools come to use all of it")]
 mod scan;
 mod window;
 mod writer;
@@ -17,6 +16,6 @@ pub use self::reader::OpenError;
 pub(crate) use self::reader::{Log, Unreadable};
 #[allow(unused_imports, reason = "as above")]
 pub(crate) use self::salvage::{Salvaged, salvage};
-#[allow(unused_imports, reason = "as above")]
 pub(crate) use self::scan::{Found, Scan, Stretch};
-pub(crate) use self::writer::write;
+pub(crate) use self::window::Window;
+pub(crate) use self::writer::{write, write_file};

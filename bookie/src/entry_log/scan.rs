@@ -131,6 +131,24 @@ impl Scan {
         self.footer.as_ref()
     }
 
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.window.file_bytes()
+    }
+
+    /// Where the entries end by the footer; without one, where the file does.
+    pub(crate) fn entries_end(&self) -> u64 {
+        self.limit()
+    }
+
+    /// The ids in a damaged record that takes exactly the unreadable `range`, by its own length. Unchecked.
+    pub(crate) fn claimed_ids(&mut self, range: &Range<u64>) -> io::Result<Option<(LedgerId, EntryId)>> {
+        if self.claimed_end(range.start)? != Some(range.end) {
+            return Ok(None);
+        }
+        let ids = self.window.peek(range.start + ENTRY_HEADER_BYTES as u64, BODY_BYTES_MIN)?;
+        Ok(ids.map(|mut ids| (LedgerId(ids.get_u64()), EntryId(ids.get_u64()))))
+    }
+
     /// Whether the scan has ended exactly where footer or slots say that the entries end. When it has not, the log has
     /// been cut, or its index is too damaged to tell.
     pub(crate) fn end_known(&self) -> bool {

@@ -28,8 +28,23 @@ pub(crate) fn write(
     entries: impl Iterator<Item = (LedgerId, EntryId, Bytes)>,
 ) -> io::Result<u64> {
     let temporary = dir.join(temporary_name(log));
+    let bytes = write_file(storage, &temporary, instance, log, entries)?;
+    storage.rename(&temporary, &dir.join(file_name(log)))?;
+    storage.sync_dir(dir)?;
+    Ok(bytes)
+}
+
+/// Like [`write`], into any file, in place of one that is there; its content is durable when this returns, its name is
+/// not.
+pub(crate) fn write_file(
+    storage: &Arc<dyn Storage>,
+    path: &Path,
+    instance: InstanceId,
+    log: u64,
+    entries: impl Iterator<Item = (LedgerId, EntryId, Bytes)>,
+) -> io::Result<u64> {
     let mut out = Output {
-        file: create_afresh(&**storage, &temporary)?,
+        file: create_afresh(&**storage, path)?,
         flushed: 0,
         chunk: BytesMut::with_capacity(CHUNK_BYTES),
     };
@@ -71,8 +86,6 @@ pub(crate) fn write(
     out.put(&footer.encode())?;
     let bytes = out.position();
     out.finish()?;
-    storage.rename(&temporary, &dir.join(file_name(log)))?;
-    storage.sync_dir(dir)?;
     Ok(bytes)
 }
 

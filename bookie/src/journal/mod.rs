@@ -4,7 +4,7 @@
 
 mod files;
 mod queue;
-mod reader;
+pub(crate) mod reader;
 pub(crate) mod record;
 mod replay;
 pub(crate) mod segment;

@@ -12,7 +12,7 @@ use super::segment::HEADER_BYTES;
 /// Entries found by replay stay slices of the chunk they were read in, so chunks are small against the write cache.
 const CHUNK_BYTES: usize = 1 << 20;
 
-pub(super) struct Reader {
+pub(crate) struct Reader {
     file: Arc<dyn File>,
     file_bytes: u64,
     /// Offset in the file of the first byte of `window`.
@@ -22,12 +22,12 @@ pub(super) struct Reader {
 
 impl Reader {
     /// Starts at the first record.
-    pub(super) fn new(file: Arc<dyn File>) -> io::Result<Self> {
+    pub(crate) fn new(file: Arc<dyn File>) -> io::Result<Self> {
         let file_bytes = file.len()?;
         Ok(Reader { file, file_bytes, offset: HEADER_BYTES as u64, window: Bytes::new() })
     }
 
-    pub(super) fn offset(&self) -> u64 {
+    pub(crate) fn offset(&self) -> u64 {
         self.offset
     }
 
@@ -50,7 +50,7 @@ impl Reader {
     }
 
     /// The record at the current offset; `Ok(Err(_))` when the bytes there are none. Does not move.
-    pub(super) fn peek(&mut self) -> io::Result<Result<(Place, Record, usize), Unreadable>> {
+    pub(crate) fn peek(&mut self) -> io::Result<Result<(Place, Record, usize), Unreadable>> {
         self.fill(record::HEADER_BYTES)?;
         let Some(header) = Header::peek(&self.window) else { return Ok(Err(Unreadable::Short)) };
         if header.len > BODY_BYTES_MAX {
@@ -60,14 +60,26 @@ impl Reader {
         Ok(record::decode(&self.window))
     }
 
+    /// Up to `want` bytes at the current offset, unchecked; fewer where the file ends. Does not move.
+    pub(crate) fn look(&mut self, want: usize) -> io::Result<Bytes> {
+        self.fill(want)?;
+        Ok(self.window.slice(..want.min(self.window.len())))
+    }
+
+    /// Moves to any offset.
+    pub(crate) fn seek(&mut self, offset: u64) {
+        self.offset = offset;
+        self.window = Bytes::new();
+    }
+
     /// Moves on by `bytes` that were peeked.
-    pub(super) fn skip(&mut self, bytes: usize) {
+    pub(crate) fn skip(&mut self, bytes: usize) {
         self.window = self.window.slice(bytes..);
         self.offset += bytes as u64;
     }
 
     /// Moves to the next byte after the current one where a record of `segment` could begin; false at the end.
-    pub(super) fn seek_candidate(&mut self, segment: u64) -> io::Result<bool> {
+    pub(crate) fn seek_candidate(&mut self, segment: u64) -> io::Result<bool> {
         let needle = segment.to_be_bytes();
         self.fill(record::HEADER_BYTES)?;
         if self.window.is_empty() {

@@ -166,6 +166,11 @@ impl Header {
             kind: bytes.get_u8(),
         })
     }
+
+    /// Whether it says that the record is an entry.
+    pub(crate) fn is_entry(&self) -> bool {
+        self.kind == kind::ENTRY
+    }
 }
 
 /// Reads the record at the start of `bytes` and says how many bytes it takes.

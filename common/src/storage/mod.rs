@@ -45,6 +45,10 @@ pub trait Storage: Send + Sync + 'static {
     fn open_direct(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         self.open(path)
     }
+    /// Opens an existing file that is only read: works where nothing may be written. Writing to it may fail.
+    fn open_read_only(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        self.open(path)
+    }
     /// Names in a directory, sorted.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
     /// Replaces `to` atomically. Durable only after [`sync_dir`](Self::sync_dir).

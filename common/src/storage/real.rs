@@ -40,6 +40,10 @@ impl Storage for RealStorage {
         Ok(Arc::new(DirectFile::new(open_existing(path)?)?))
     }
 
+    fn open_read_only(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        Ok(Arc::new(fs::File::open(path)?))
+    }
+
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(dir)? {

@@ -1,0 +1,157 @@
+//! What a repair brings back, what it refuses, and that it hides nothing.
+
+use super::roles::Role;
+use super::*;
+use crate::offline::{OfflineError, Repair, Repaired, Step, What, repair};
+
+const WRITE: Repair = Repair { write: true, accept_loss: false };
+
+fn repaired(storage: &MemoryStorage, how: Repair) -> (Vec<Step>, Repaired) {
+    let shared: Arc<dyn Storage> = Arc::new(storage.clone());
+    let mut steps = Vec::new();
+    let repaired = repair(&shared, &dirs(), how, &mut |step| steps.push(step)).unwrap();
+    (steps, repaired)
+}
+
+fn flip(storage: &MemoryStorage, path: &Path, at: usize) {
+    let mut bytes = storage.read(path).unwrap();
+    bytes[at] ^= 0x10;
+    storage.overwrite(path, &bytes).unwrap();
+}
+
+/// Bytes from the end of a log of the store: 12 entries in 4 runs.
+const FOOTER: usize = 68;
+const SLOTS: usize = FOOTER + 4 * 32 + 13 * 8;
+
+fn aside(path: &Path) -> PathBuf {
+    PathBuf::from(format!("{}.damaged", path.display()))
+}
+
+#[test]
+fn a_log_with_a_damaged_index_serves_everything_again() {
+    for from_end in [1, FOOTER + 5, SLOTS - 8 * 5 - 2] {
+        let storage = store();
+        let log = &logs(&storage)[0];
+        let at = storage.read(log).unwrap().len() - from_end;
+        flip(&storage, log, at);
+        let damaged = files(&storage);
+
+        let (planned, told) = repaired(&storage, Repair::default());
+        assert_eq!((told.files, told.unsaved, told.refused), (1, 0, 0), "{planned:?}");
+        assert!(files(&storage) == damaged, "without consent nothing is written");
+
+        let (steps, _) = repaired(&storage, WRITE);
+        assert!(matches!(&steps[..], [Step::RewriteLog { entries: 12, unreadable: 0, .. }]), "{steps:?}");
+        assert!(storage.read(&aside(log)).unwrap() == damaged[log], "the damaged file is kept");
+        let (findings, verified) = verified(&storage);
+        assert!(findings.is_empty() && verified.clean(), "{findings:?}");
+        assert_eq!(repaired(&storage, WRITE).1.files, 0, "nothing is left to do");
+        open(&storage.crash(Unsynced::Lost)).unwrap().holds_everything();
+    }
+}
+
+#[test]
+fn a_lost_entry_stays_unreadable_and_never_becomes_absent() {
+    let storage = store();
+    let log = &logs(&storage)[0];
+    let end = storage.read(log).unwrap().len();
+    // The second entry, 1:1, is damaged; so is the slot of another one, which makes the log worth writing anew.
+    flip(&storage, log, 40 + 60 + 30);
+    flip(&storage, log, end - SLOTS + 8 * 7 + 6);
+    let (steps, told) = repaired(&storage, WRITE);
+    let [Step::Unsaved(lost), Step::RewriteLog { entries: 11, unreadable: 1, .. }] = &steps[..] else {
+        panic!("{steps:?}");
+    };
+    assert_eq!((lost.ledger, lost.entry, told.unsaved), (Some(1), Some(1), 1));
+
+    let (findings, _) = verified(&storage);
+    let named: Vec<_> = findings.iter().map(|f| (f.what, f.ledger, f.entry)).collect();
+    assert_eq!(named, [(What::Entry, Some(1), Some(1))]);
+    let running = open(&storage).unwrap();
+    let Lookup::OnDisk(place) = running.engine.turn().lookup(LedgerId(1), Some(EntryId(1))) else {
+        panic!("it must not be absent");
+    };
+    assert!(place.read(1, 0).is_err());
+    assert_eq!(running.read(1, 2), Some(add(1, 2).body));
+    running.engine.abandon();
+}
+
+#[test]
+fn entries_without_names_are_given_up_only_with_consent() {
+    let storage = store();
+    let log = &logs(&storage)[1];
+    let bytes = storage.read(log).unwrap();
+    storage.overwrite(log, &bytes[..bytes.len() / 2]).unwrap();
+    let damaged = files(&storage);
+    let (steps, told) = repaired(&storage, WRITE);
+    assert!(told.refused == 1 && told.files == 0 && told.unsaved > 0, "{steps:?}");
+    assert!(files(&storage) == damaged);
+
+    let (steps, told) = repaired(&storage, Repair { write: true, accept_loss: true });
+    assert_eq!((told.refused, told.files), (0, 1), "{steps:?}");
+    assert!(verified(&storage).1.clean());
+    let running = open(&storage).unwrap();
+    let whole = (1..=LEDGER_COUNT)
+        .flat_map(|l| (3..6).map(move |e| (l, e)))
+        .filter(|(l, e)| running.read(*l, *e).is_some());
+    let Some(Step::RewriteLog { entries, .. }) = steps.last() else { panic!("{steps:?}") };
+    assert_eq!(whole.count() as u64, *entries);
+    running.engine.abandon();
+}
+
+#[test]
+fn a_repair_cut_short_between_its_renames_goes_on() {
+    let storage = store();
+    let log = &logs(&storage)[0];
+    let bytes = storage.read(log).unwrap();
+    storage.overwrite(log, &bytes[..bytes.len() - 1]).unwrap();
+    storage.rename(log, &aside(log)).unwrap();
+    let (steps, told) = repaired(&storage, WRITE);
+    assert_eq!((told.files, told.refused), (1, 0), "{steps:?}");
+    assert!(verified(&storage).1.clean());
+    open(&storage).unwrap().holds_everything();
+}
+
+#[test]
+fn a_damaged_segment_header_or_stamp_is_written_anew() {
+    let storage = store();
+    let live = |path: &&PathBuf| path.to_string_lossy().contains("/journal-");
+    let segment = files(&storage).keys().rfind(live).unwrap().clone();
+    let stamp = PathBuf::from("/ledgers-b/ledgers-1.identity");
+    let before = files(&storage);
+    flip(&storage, &segment, 40);
+    flip(&storage, &stamp, 3);
+    assert!(open(&storage.crash(Unsynced::Kept)).is_err(), "replay refuses what it cannot trust");
+    let (steps, told) = repaired(&storage, WRITE);
+    assert_eq!((told.files, told.refused), (2, 0), "{steps:?}");
+    assert!(files(&storage) == before);
+}
+
+#[test]
+fn a_damaged_journal_record_is_told_and_left_alone() {
+    let storage = store();
+    let all = roles::roles(&storage);
+    let is_live = |role: &Role| matches!(role, Role::Record { covered: false, last_batch: false, .. });
+    let found = |(path, roles): (&PathBuf, &Vec<Role>)| Some((path.clone(), roles.iter().position(is_live)?));
+    let (segment, at) = all.iter().find_map(found).unwrap();
+    flip(&storage, &segment, at + 40);
+    let damaged = files(&storage);
+    let (steps, told) = repaired(&storage, WRITE);
+    assert_eq!((told.files, told.unsaved, told.refused), (0, 1, 1), "{steps:?}");
+    assert!(files(&storage) == damaged);
+}
+
+#[test]
+fn a_repair_that_writes_keeps_a_bookie_out_and_is_kept_out_by_one() {
+    let storage = store();
+    let shared: Arc<dyn Storage> = Arc::new(storage.clone());
+    let all = identity::data_dirs(Path::new(JOURNAL), &dirs().ledger_dirs);
+    let running = identity::lock(&shared, &all).unwrap();
+    let refused = repair(&shared, &dirs(), WRITE, &mut |_| {});
+    assert!(matches!(refused, Err(OfflineError::InUse { .. })));
+    drop(running);
+    let mut locked_out = false;
+    flip(&storage, &logs(&storage)[0], 3);
+    repair(&shared, &dirs(), WRITE, &mut |_| locked_out |= identity::lock(&shared, &all).is_err()).unwrap();
+    assert!(locked_out);
+}
