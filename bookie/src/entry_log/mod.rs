@@ -3,6 +3,8 @@
 //! It must never know of the journal, the write cache or which ledgers still matter.
 
 pub(crate) mod format;
+#[cfg(test)]
+mod measure;
 mod reader;
 #[allow(dead_code, reason = "the degraded start comes to use it")]
 mod salvage;
