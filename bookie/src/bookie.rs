@@ -17,6 +17,7 @@ use crate::engine::{Disk, Engine, Limits};
 use crate::error::{FatalError, OpenError};
 use crate::gc;
 use crate::identity::{IdentityError, Locks, data_dirs};
+use crate::journal::DeviceOptions;
 use crate::registration::{Announcement, Registration};
 use crate::server::{self, Durable, Server, complete};
 
@@ -90,6 +91,10 @@ impl Bookie {
             write_cache_bytes: config.write_cache_bytes,
             journal_bytes: config.journal_bytes,
             segment_bytes: config.segment_bytes,
+            journal_device: DeviceOptions {
+                device: config.journal_device,
+                unsafe_no_sync: config.journal_unsafe_no_sync,
+            },
         };
         let open = tokio::task::spawn_blocking(move || Engine::open(disk, limits, Box::new(complete)));
         let engine = open.await.map_err(|_| StartError::Interrupted)??;

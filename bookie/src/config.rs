@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use magnetar_proto::bookkeeper::BookieId;
 
+use crate::journal::JournalDevice;
+
 /// Settings of one bookie. Directories and address have no default; take the rest from [`Config::new`].
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -27,6 +29,10 @@ pub struct Config {
     pub journal_bytes: u64,
     /// Size of a journal segment file. Default 64 MiB.
     pub segment_bytes: u64,
+    /// How the journal is written. Default [`JournalDevice::Auto`]: the best that works on its disk.
+    pub journal_device: JournalDevice,
+    /// Acknowledge entries that are not yet durable: a power cut then loses them. Only for measuring. Default false.
+    pub journal_unsafe_no_sync: bool,
     /// The longest frame taken from a client, which bounds an entry. Default 5 MiB + 64 KiB: a full-sized Pulsar message
     /// with all its headers.
     pub frame_bytes_max: usize,
@@ -55,6 +61,8 @@ impl Config {
             write_cache_bytes: 64 << 20,
             journal_bytes: 256 << 20,
             segment_bytes: 64 << 20,
+            journal_device: JournalDevice::Auto,
+            journal_unsafe_no_sync: false,
             frame_bytes_max: (5 << 20) + (64 << 10),
             in_flight_bytes_max: 256 << 20,
             connections_max: 10_000,

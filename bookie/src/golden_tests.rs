@@ -38,7 +38,7 @@ fn journal_segment() {
     let mut bytes = SegmentHeader { instance: instance(), segment: 1, first_sequence: 1 }.encode();
     for (record, sequence) in records().iter().zip(1..) {
         let batch_offset = if sequence > 2 { sequence as u32 - 3 } else { sequence as u32 - 1 };
-        record.encode(Place { segment: 1, sequence, batch_offset }, &mut bytes);
+        record.encode(Place { segment: 1, sequence, batch_offset }, |part| bytes.extend_from_slice(part));
     }
     let golden = golden("journal-v1.bin", &bytes);
 

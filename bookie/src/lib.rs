@@ -31,4 +31,4 @@ pub use self::config::Config;
 pub use self::entry_log::{FormatError as EntryLogFormatError, OpenError as EntryLogError};
 pub use self::error::{FatalError, OpenError};
 pub use self::identity::{IdentityError, InstanceId};
-pub use self::journal::ReplayError;
+pub use self::journal::{JournalDevice, ReplayError};

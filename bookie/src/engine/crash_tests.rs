@@ -45,7 +45,12 @@ impl History {
             ledger_dirs: vec!["/ledgers-0".into(), "/ledgers-1".into()],
             instance: instance(),
         };
-        let limits = Limits { write_cache_bytes: 20_000, journal_bytes: 6_000, segment_bytes: 2_000 };
+        let limits = Limits {
+            write_cache_bytes: 20_000,
+            journal_bytes: 6_000,
+            segment_bytes: 2_000,
+            journal_device: DeviceOptions::default(),
+        };
         let complete =
             Box::new(move |tokens: &mut Vec<_>| tokens.drain(..).for_each(|token| _ = send.send(token)));
         (Engine::open(disk, limits, complete).expect("a crashed bookie always starts"), done)

@@ -28,7 +28,7 @@ use crate::cache::WriteCache;
 use crate::checkpoint::LogRow;
 use crate::error::FatalError;
 use crate::index::Ledgers;
-use crate::journal::Journal;
+use crate::journal::{DeviceOptions, Journal};
 
 /// Sizes that the engine keeps to.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +36,7 @@ pub(crate) struct Limits {
     pub(crate) write_cache_bytes: usize,
     pub(crate) journal_bytes: u64,
     pub(crate) segment_bytes: u64,
+    pub(crate) journal_device: DeviceOptions,
 }
 
 /// Bytes that an entry takes in the write cache beside its body: map and vector slots, and its share of the index.

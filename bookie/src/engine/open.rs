@@ -46,14 +46,9 @@ impl<T: Send + 'static> Engine<T> {
                 reporting.send_replace(Some(FatalError::journal(error)));
             }),
         };
-        let journal = Journal::start(
-            disk.storage.clone(),
-            &disk.journal_dir,
-            disk.instance,
-            limits.segment_bytes,
-            replayed,
-            hooks,
-        )?;
+        let options = journal::Options { segment_bytes: limits.segment_bytes, device: limits.journal_device };
+        let journal =
+            Journal::start(disk.storage.clone(), &disk.journal_dir, disk.instance, options, replayed, hooks)?;
         let engine = Arc::new(Engine {
             disk,
             limits,

@@ -141,7 +141,7 @@ impl<'a, T: Send + 'static> Turn<'a, T> {
         if let Some(room) = room.filter(|_| has_entries) {
             self.state.cache.hold(room);
         }
-        self.state.journal_bytes += bytes as u64;
+        self.state.journal_bytes += bytes as u64 + self.engine.journal.take_padding_bytes();
         if !records.is_empty() || token.is_some() {
             self.engine.journal.submit(Submission { records, token });
         }

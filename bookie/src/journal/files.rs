@@ -9,9 +9,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use magnetar_common::storage::{File, Storage};
+use magnetar_common::storage::{AlignedBuffer, File, Storage};
 
-use super::segment::{SegmentHeader, file_name, free_name};
+use super::segment::{HEADER_BYTES, SegmentHeader, file_name, free_name};
 
 /// Free files kept for reuse. The flush cadence frees a few segments at a time; more would only hold disk space.
 const FREE_FILES_MAX: usize = 4;
@@ -32,6 +32,8 @@ struct State {
 pub(super) struct Files {
     storage: Arc<dyn Storage>,
     dir: PathBuf,
+    /// Segments are written past the page cache.
+    direct: bool,
     state: Mutex<State>,
 }
 
@@ -39,36 +41,44 @@ impl Files {
     pub(super) fn new(
         storage: Arc<dyn Storage>,
         dir: &Path,
+        direct: bool,
         live: Vec<Segment>,
         free: Vec<PathBuf>,
         next_free_number: u64,
     ) -> Self {
         let state = State { live: live.into(), free, next_free_number };
-        Files { storage, dir: dir.to_owned(), state: Mutex::new(state) }
+        Files { storage, dir: dir.to_owned(), direct, state: Mutex::new(state) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("nothing panics while holding the segment list")
     }
 
-    /// Makes the file of a new segment, header durable, ready for records.
-    pub(super) fn begin(&self, header: &SegmentHeader) -> io::Result<Arc<dyn File>> {
+    /// Makes the file of a new segment, header durable, and returns it with the place of the first record.
+    pub(super) fn begin(&self, header: &SegmentHeader) -> io::Result<(Arc<dyn File>, u64)> {
         let path = self.dir.join(file_name(header.segment));
         let recycled = self.lock().free.pop();
-        let file = match recycled {
-            Some(free) => {
-                self.storage.rename(&free, &path)?;
-                self.storage.open(&path)?
-            }
-            None => self.storage.create(&path)?,
+        if let Some(free) = &recycled {
+            self.storage.rename(free, &path)?;
+        }
+        let file = match (recycled.is_some(), self.direct) {
+            (true, true) => self.storage.open_direct(&path)?,
+            (true, false) => self.storage.open(&path)?,
+            (false, true) => self.storage.create_direct(&path)?,
+            (false, false) => self.storage.create(&path)?,
         };
-        file.write_all_at(&header.encode(), 0)?;
+        let mut bytes = AlignedBuffer::with_capacity(HEADER_BYTES);
+        bytes.extend_from_slice(&header.encode());
+        if self.direct {
+            bytes.pad();
+        }
+        file.write_all_at(&bytes, 0)?;
         file.sync_data()?;
         self.storage.sync_dir(&self.dir)?;
         self.lock()
             .live
             .push_back(Segment { segment: header.segment, first_sequence: header.first_sequence });
-        Ok(file)
+        Ok((file, bytes.len() as u64))
     }
 
     /// The lowest segment needed to replay everything after `sequence`.

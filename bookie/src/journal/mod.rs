@@ -2,6 +2,10 @@
 //! The engine submits records and replays them; the flush thread frees what a checkpoint covers.
 //! It must never know of connections, caches or what a record means beyond its bytes.
 
+mod active;
+pub(crate) mod device;
+#[cfg(test)]
+mod fault_tests;
 mod files;
 mod queue;
 pub(crate) mod reader;
@@ -19,9 +23,12 @@ use std::thread::JoinHandle;
 
 use magnetar_common::storage::Storage;
 
+pub(crate) use self::device::DeviceOptions;
+pub use self::device::JournalDevice;
 pub(crate) use self::queue::{NotDurable, Submission};
 pub use self::replay::ReplayError;
 pub(crate) use self::replay::{ReplayFrom, Replayed, replay};
+use self::writer::Writer;
 use crate::identity::InstanceId;
 
 /// Handle of a running journal. Cheap calls, except where said that they block.
@@ -29,6 +36,13 @@ pub(crate) struct Journal<T> {
     queue: Arc<queue::Queue<T>>,
     files: Arc<files::Files>,
     thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What a user may set.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Options {
+    pub(crate) segment_bytes: u64,
+    pub(crate) device: DeviceOptions,
 }
 
 /// Gets the tokens of a durable batch, in submission order, on the journal thread: must not block.
@@ -47,31 +61,27 @@ impl<T: Send + 'static> Journal<T> {
         storage: Arc<dyn Storage>,
         dir: &Path,
         instance: InstanceId,
-        segment_bytes: u64,
+        options: Options,
         replayed: Replayed,
         hooks: Hooks<T>,
     ) -> io::Result<Self> {
+        let device = device::open(&*storage, dir, options.device)?;
         let queue = Arc::new(queue::Queue::new(replayed.next_sequence));
         let files = Arc::new(files::Files::new(
             storage,
             dir,
+            device.is_direct(),
             replayed.live,
             replayed.free,
             replayed.next_free_number,
         ));
-        let mut writer = writer::Writer {
-            queue: queue.clone(),
-            files: files.clone(),
-            instance,
-            segment_bytes,
-            segment: replayed.last_segment,
-            next_sequence: replayed.next_sequence,
-        };
-        let active = writer.roll()?;
+        let next_sequence = replayed.next_sequence;
+        let mut writer = Writer::new(queue.clone(), files.clone(), device, instance, options.segment_bytes);
+        writer.roll(replayed.last_segment + 1, next_sequence)?;
         let failing = queue.clone();
         let thread = std::thread::Builder::new().name("bookie-journal".into()).spawn(move || {
             let Hooks { mut complete, failed } = hooks;
-            if let Err(error) = writer.run(active, &mut *complete) {
+            if let Err(error) = writer.run(&mut *complete) {
                 // Told first, so that nobody who finds the queue failed asks why too early.
                 failed(error);
                 failing.fail();
@@ -100,6 +110,11 @@ impl<T: Send + 'static> Journal<T> {
     /// Blocks the thread until `sequence` is durable.
     pub(crate) fn wait_durable(&self, sequence: u64) -> Result<(), NotDurable> {
         self.queue.wait_durable(sequence)
+    }
+
+    /// Bytes that were written to fill up blocks, since the last call: with those of the records, what the disk took.
+    pub(crate) fn take_padding_bytes(&self) -> u64 {
+        self.queue.take_padding_bytes()
     }
 
     /// The lowest segment that replay needs when everything up to `sequence`, which must be durable, is checkpointed.

@@ -4,6 +4,7 @@
 //! given out here, so that the order of calls to [`Queue::push`] is the order of the journal.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
 
 use super::record::Record;
@@ -27,6 +28,21 @@ struct State<T> {
     failed: bool,
 }
 
+impl<T> State<T> {
+    /// Moves one batch from the front.
+    fn take(&mut self, into: &mut Vec<Submission<T>>) {
+        let mut bytes = 0;
+        while let Some(next) = self.waiting.front() {
+            let size: usize = next.records.iter().map(Record::encoded_len).sum();
+            if !into.is_empty() && bytes + size > BATCH_BYTES_MAX {
+                break;
+            }
+            bytes += size;
+            into.extend(self.waiting.pop_front());
+        }
+    }
+}
+
 /// See the module.
 pub(super) struct Queue<T> {
     state: Mutex<State<T>>,
@@ -34,6 +50,8 @@ pub(super) struct Queue<T> {
     work: Condvar,
     /// [`Queue::wait_durable`] sleeps here.
     progress: Condvar,
+    /// Written since somebody asked, beside the records.
+    padding_bytes: AtomicU64,
 }
 
 /// The journal has failed, or was stopped before the record became durable.
@@ -52,7 +70,16 @@ impl<T> Queue<T> {
             }),
             work: Condvar::new(),
             progress: Condvar::new(),
+            padding_bytes: AtomicU64::new(0),
         }
+    }
+
+    pub(super) fn add_padding_bytes(&self, bytes: u64) {
+        self.padding_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn take_padding_bytes(&self) -> u64 {
+        self.padding_bytes.swap(0, Ordering::Relaxed)
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
@@ -84,16 +111,15 @@ impl<T> Queue<T> {
             }
             state = self.work.wait(state).expect("nothing panics while holding the journal queue");
         }
-        let mut bytes = 0;
-        while let Some(next) = state.waiting.front() {
-            let size: usize = next.records.iter().map(Record::encoded_len).sum();
-            if !into.is_empty() && bytes + size > BATCH_BYTES_MAX {
-                break;
-            }
-            bytes += size;
-            into.extend(state.waiting.pop_front());
-        }
+        state.take(into);
         true
+    }
+
+    /// Fills `into` with what waits now; false when nothing does.
+    pub(super) fn try_take(&self, into: &mut Vec<Submission<T>>) -> bool {
+        let mut state = self.lock();
+        state.take(into);
+        !into.is_empty()
     }
 
     pub(super) fn set_durable(&self, sequence: u64) {

@@ -7,12 +7,15 @@
 //! - `crc32c` covers everything after itself. `len` counts the body only.
 //! - `segment` repeats the id of the segment header: bytes left over in a recycled file carry another id.
 //! - `sequence` grows by one from record to record over the whole life of the journal.
-//! - `sequence - batch_offset` is the first sequence of the batch the record was written with. A batch is written
-//!   only after the batch before it is durable, so a valid record *of a later batch* behind an unreadable one proves
-//!   that the unreadable one had been durable: that is how replay tells rot from a torn tail.
+//! - Everything before `sequence - batch_offset` was durable when the record was written. Where one batch at a time is
+//!   under way, that is the first sequence of the record's batch; where several are, of the oldest of them. So a valid
+//!   record that was written after an unreadable one had become durable proves just that: this is how replay tells rot
+//!   from a torn tail.
+//! - Zeros from a batch's end to the next multiple of 4096 of the file are padding: batches that go past the page cache
+//!   begin and end at such places.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
-use magnetar_proto::checksum::crc32c;
+use bytes::{Buf, BufMut, Bytes};
+use magnetar_proto::checksum::{crc32c, crc32c_parts};
 use magnetar_proto::ids::LedgerId;
 
 /// Bytes before a record's body.
@@ -52,12 +55,12 @@ mod kind {
 pub(crate) struct Place {
     pub(crate) segment: u64,
     pub(crate) sequence: u64,
-    /// How many records of the same batch precede it.
+    /// How many records right before it were not yet known to be durable when it was written.
     pub(crate) batch_offset: u32,
 }
 
 impl Place {
-    /// The first sequence of the batch this record was written with.
+    /// Everything before this sequence was durable when the record was written.
     pub(crate) fn batch_first(&self) -> u64 {
         self.sequence.saturating_sub(u64::from(self.batch_offset))
     }
@@ -89,37 +92,27 @@ impl Record {
         }
     }
 
-    /// Appends the record to `out`.
-    pub(crate) fn encode(&self, place: Place, out: &mut BytesMut) {
-        let start = out.len();
-        out.reserve(self.encoded_len());
-        out.put_u32(0);
-        out.put_u32(u32::try_from(self.body_len()).expect("bodies are bounded by the frame limit"));
-        out.put_u64(place.segment);
-        out.put_u64(place.sequence);
-        out.put_u32(place.batch_offset);
-        match self {
-            Record::Entry(body) => {
-                out.put_u8(kind::ENTRY);
-                out.put_slice(body);
-            }
-            Record::MasterKey { ledger, key } => {
-                out.put_u8(kind::MASTER_KEY);
-                out.put_u64(ledger.0);
-                out.put_slice(key);
-            }
-            Record::Fence { ledger } => {
-                out.put_u8(kind::FENCE);
-                out.put_u64(ledger.0);
-            }
-            Record::ExplicitLac { ledger, body } => {
-                out.put_u8(kind::EXPLICIT_LAC);
-                out.put_u64(ledger.0);
-                out.put_slice(body);
-            }
-        }
-        let crc = crc32c(&out[start + 4..]);
-        out[start..start + 4].copy_from_slice(&crc.to_be_bytes());
+    /// Hands the record's bytes to `put`, piece after piece: [`encoded_len`](Self::encoded_len) in all.
+    pub(crate) fn encode(&self, place: Place, mut put: impl FnMut(&[u8])) {
+        let (kind, ledger, tail): (u8, Option<LedgerId>, &[u8]) = match self {
+            Record::Entry(body) => (kind::ENTRY, None, body),
+            Record::MasterKey { ledger, key } => (kind::MASTER_KEY, Some(*ledger), key),
+            Record::Fence { ledger } => (kind::FENCE, Some(*ledger), &[]),
+            Record::ExplicitLac { ledger, body } => (kind::EXPLICIT_LAC, Some(*ledger), body),
+        };
+        let mut head = [0; HEADER_BYTES + 8];
+        let mut rest = &mut head[4..];
+        rest.put_u32(u32::try_from(self.body_len()).expect("bodies are bounded by the frame limit"));
+        rest.put_u64(place.segment);
+        rest.put_u64(place.sequence);
+        rest.put_u32(place.batch_offset);
+        rest.put_u8(kind);
+        rest.put_u64(ledger.map_or(0, |ledger| ledger.0));
+        let head_bytes = HEADER_BYTES + ledger.map_or(0, |_| 8);
+        let crc = crc32c_parts(&[&head[4..head_bytes], tail]);
+        head[..4].copy_from_slice(&crc.to_be_bytes());
+        put(&head[..head_bytes]);
+        put(tail);
     }
 
     fn decode_body(kind: u8, mut body: Bytes) -> Option<Record> {
@@ -193,6 +186,8 @@ pub(crate) fn decode(bytes: &Bytes) -> Result<(Place, Record, usize), Unreadable
 
 #[cfg(test)]
 mod tests {
+    use bytes::BytesMut;
+
     use super::*;
 
     const PLACE: Place = Place { segment: 7, sequence: 42, batch_offset: 2 };
@@ -210,7 +205,7 @@ mod tests {
     fn decode_gives_back_what_was_encoded() {
         for record in samples() {
             let mut out = BytesMut::new();
-            record.encode(PLACE, &mut out);
+            record.encode(PLACE, |bytes| out.put_slice(bytes));
             assert_eq!(out.len(), record.encoded_len());
             let len = out.len();
             out.put_slice(b"what follows");
@@ -221,7 +216,7 @@ mod tests {
     #[test]
     fn fence_record_has_its_golden_bytes() {
         let mut out = BytesMut::new();
-        Record::Fence { ledger: LedgerId(0x0102) }.encode(PLACE, &mut out);
+        Record::Fence { ledger: LedgerId(0x0102) }.encode(PLACE, |bytes| out.put_slice(bytes));
         let mut golden = BytesMut::new();
         golden.put_slice(&[0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 42, 0, 0, 0, 2, 3]);
         golden.put_slice(&[0, 0, 0, 0, 0, 0, 1, 2]);
@@ -233,7 +228,7 @@ mod tests {
     fn every_flipped_bit_and_every_cut_is_noticed() {
         for record in samples() {
             let mut out = BytesMut::new();
-            record.encode(PLACE, &mut out);
+            record.encode(PLACE, |bytes| out.put_slice(bytes));
             for cut in 0..out.len() {
                 assert!(decode(&Bytes::copy_from_slice(&out[..cut])).is_err(), "cut at {cut}");
             }

@@ -49,7 +49,8 @@ impl Running {
             complete: Box::new(move |tokens| tokens.drain(..).for_each(|token| send.send(token).unwrap())),
             failed: Box::new(|error| panic!("{error}")),
         };
-        let journal = Journal::start(storage.clone(), dir(), instance(), segment_bytes, end, hooks).unwrap();
+        let options = Options { segment_bytes, device: DeviceOptions::default() };
+        let journal = Journal::start(storage.clone(), dir(), instance(), options, end, hooks).unwrap();
         Running { journal, done }
     }
 

@@ -1,107 +1,153 @@
-//! The journal thread: take what is queued, one write, one sync, complete; again.
+//! The journal thread: take what is queued, write it durably, complete; again.
 //!
-//! There is no timer: while one batch syncs, the next one forms in the queue. The first failed write or sync ends the
-//! thread; nothing is retried, because after a failed sync the kernel may have dropped the pages it could not write.
+//! There is no timer: while batches are under way, the next one forms in the queue. The first failed write or sync ends
+//! the thread; nothing is retried, because after a failed sync the kernel may have dropped the pages it could not write.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
-use bytes::BytesMut;
-use magnetar_common::storage::File;
+use magnetar_common::storage::AlignedBuffer;
 
+use super::active::Active;
+use super::device::{Batch, Device};
 use super::files::Files;
 use super::queue::{Queue, Submission};
 use super::record::Place;
-use super::segment::{HEADER_BYTES, SegmentHeader};
+use super::segment::SegmentHeader;
 use crate::identity::InstanceId;
-
-/// Space is reserved in steps, so that a young journal is small on disk and most syncs need no new extent.
-const ALLOCATE_STEP_BYTES: u64 = 8 << 20;
 
 /// A batch buffer that grew beyond this (one huge submission) is given back to the allocator.
 const BUFFER_KEEP_BYTES: usize = 8 << 20;
 
 pub(super) struct Writer<T> {
-    pub(super) queue: Arc<Queue<T>>,
-    pub(super) files: Arc<Files>,
-    pub(super) instance: InstanceId,
-    pub(super) segment_bytes: u64,
-    /// The last segment begun.
-    pub(super) segment: u64,
-    pub(super) next_sequence: u64,
+    queue: Arc<Queue<T>>,
+    files: Arc<Files>,
+    device: Box<dyn Device>,
+    instance: InstanceId,
+    segment_bytes: u64,
+    /// `None` until the first [`Writer::roll`].
+    active: Option<Active>,
+    next_sequence: u64,
+    /// In the order they were begun. Every sequence before those of the first one is durable.
+    under_way: VecDeque<UnderWay<T>>,
+    /// Memory of batches that are done.
+    spare: Vec<AlignedBuffer>,
 }
 
-/// The segment being written. `HEADER_BYTES <= position <= allocated`.
-pub(super) struct Active {
-    file: Arc<dyn File>,
-    position: u64,
-    allocated: u64,
+struct UnderWay<T> {
+    last_sequence: u64,
+    tokens: Vec<T>,
 }
+
+/// Gets the tokens of a durable batch.
+type CompleteRef<'a, T> = &'a mut dyn FnMut(&mut Vec<T>);
 
 impl<T> Writer<T> {
+    pub(super) fn new(
+        queue: Arc<Queue<T>>,
+        files: Arc<Files>,
+        device: Box<dyn Device>,
+        instance: InstanceId,
+        segment_bytes: u64,
+    ) -> Self {
+        let (active, under_way, spare) = (None, VecDeque::new(), Vec::new());
+        Writer { queue, files, device, instance, segment_bytes, active, next_sequence: 0, under_way, spare }
+    }
+
     /// Runs until the queue is stopped and drained, or a write fails. `complete` gets the tokens of each durable batch
     /// in submission order and leaves the vector empty.
-    pub(super) fn run(mut self, mut active: Active, complete: &mut dyn FnMut(&mut Vec<T>)) -> io::Result<()> {
-        let mut batch: Vec<Submission<T>> = Vec::new();
-        let mut tokens = Vec::new();
-        let mut buffer = BytesMut::new();
-        while self.queue.take(&mut batch) {
-            let size: usize = batch.iter().flat_map(|s| &s.records).map(|r| r.encoded_len()).sum();
-            if size > 0 {
-                if active.position > HEADER_BYTES as u64 && active.position + size as u64 > self.segment_bytes
-                {
-                    active = self.roll()?;
-                }
-                self.encode(&batch, &mut buffer);
-                active.append(&buffer, self.segment_bytes)?;
-                self.queue.set_durable(self.next_sequence - 1);
-                buffer.clear();
-                if buffer.capacity() > BUFFER_KEEP_BYTES {
-                    buffer = BytesMut::new();
-                }
+    pub(super) fn run(mut self, complete: CompleteRef<'_, T>) -> io::Result<()> {
+        let mut batch = Vec::new();
+        loop {
+            if self.under_way.is_empty() && !self.queue.take(&mut batch) {
+                return Ok(());
             }
-            tokens.extend(batch.drain(..).filter_map(|s| s.token));
-            complete(&mut tokens);
-            tokens.clear();
+            if !batch.is_empty() {
+                self.begin(&mut batch, complete)?;
+            }
+            while self.under_way.len() < self.device.depth() && self.queue.try_take(&mut batch) {
+                self.begin(&mut batch, complete)?;
+            }
+            if !self.under_way.is_empty() {
+                self.finish(complete)?;
+            }
+        }
+    }
+
+    /// Begins to write a batch.
+    fn begin(&mut self, batch: &mut Vec<Submission<T>>, complete: CompleteRef<'_, T>) -> io::Result<()> {
+        let size: usize = batch.iter().flat_map(|s| &s.records).map(|r| r.encoded_len()).sum();
+        if size == 0 {
+            let tokens = batch.drain(..).filter_map(|s| s.token);
+            match self.under_way.back_mut() {
+                Some(before) => before.tokens.extend(tokens),
+                None => complete(&mut tokens.collect()),
+            }
+            return Ok(());
+        }
+        if self.active().is_full(size as u64, self.segment_bytes) {
+            // The next segment's header says that everything before it is durable.
+            while !self.under_way.is_empty() {
+                self.finish(complete)?;
+            }
+            self.roll(self.active().segment + 1, self.next_sequence)?;
+        }
+        let mut bytes = self.spare.pop().unwrap_or_default();
+        bytes.clear();
+        bytes.reserve(size);
+        self.encode(batch, &mut bytes);
+        if self.device.is_direct() {
+            bytes.pad();
+            self.queue.add_padding_bytes((bytes.len() - size) as u64);
+        }
+        let segment_bytes = self.segment_bytes;
+        let (file, offset) = self.active_mut().advance(bytes.len() as u64, segment_bytes)?;
+        self.device.begin(Batch { file, offset, bytes })?;
+        let tokens = batch.drain(..).filter_map(|s| s.token).collect();
+        self.under_way.push_back(UnderWay { last_sequence: self.next_sequence - 1, tokens });
+        Ok(())
+    }
+
+    /// Waits for the oldest batch under way.
+    fn finish(&mut self, complete: CompleteRef<'_, T>) -> io::Result<()> {
+        let bytes = self.device.finish()?;
+        let mut done = self.under_way.pop_front().expect("the device had a batch under way");
+        self.queue.set_durable(done.last_sequence);
+        complete(&mut done.tokens);
+        if bytes.capacity() <= BUFFER_KEEP_BYTES {
+            self.spare.push(bytes);
         }
         Ok(())
     }
 
-    /// Begins the next segment.
-    pub(super) fn roll(&mut self) -> io::Result<Active> {
-        self.segment += 1;
-        let header = SegmentHeader {
-            instance: self.instance,
-            segment: self.segment,
-            first_sequence: self.next_sequence,
-        };
-        let file = self.files.begin(&header)?;
-        let allocated = file.len()?;
-        Ok(Active { file, position: HEADER_BYTES as u64, allocated })
+    fn active(&self) -> &Active {
+        self.active.as_ref().expect("a segment is begun before the thread")
     }
 
-    fn encode(&mut self, batch: &[Submission<T>], buffer: &mut BytesMut) {
-        for (batch_offset, record) in batch.iter().flat_map(|s| &s.records).enumerate() {
-            let batch_offset = u32::try_from(batch_offset).expect("a batch is bounded by bytes");
-            record
-                .encode(Place { segment: self.segment, sequence: self.next_sequence, batch_offset }, buffer);
+    fn active_mut(&mut self) -> &mut Active {
+        self.active.as_mut().expect("a segment is begun before the thread")
+    }
+
+    /// Begins a segment. Everything before `first_sequence` is durable.
+    pub(super) fn roll(&mut self, segment: u64, first_sequence: u64) -> io::Result<()> {
+        assert!(self.under_way.is_empty(), "a segment's header says that everything before it is durable");
+        let (file, first_record) =
+            self.files.begin(&SegmentHeader { instance: self.instance, segment, first_sequence })?;
+        self.active = Some(Active::new(segment, file, first_record)?);
+        self.next_sequence = first_sequence;
+        Ok(())
+    }
+
+    fn encode(&mut self, batch: &[Submission<T>], bytes: &mut AlignedBuffer) {
+        let segment = self.active().segment;
+        let not_durable = self.queue.durable() + 1;
+        for record in batch.iter().flat_map(|s| &s.records) {
+            let sequence = self.next_sequence;
+            let batch_offset =
+                u32::try_from(sequence - not_durable).expect("what is under way is bounded by bytes");
+            record.encode(Place { segment, sequence, batch_offset }, |part| bytes.extend_from_slice(part));
             self.next_sequence += 1;
         }
-    }
-}
-
-impl Active {
-    /// Writes and syncs.
-    fn append(&mut self, bytes: &[u8], segment_bytes: u64) -> io::Result<()> {
-        let end = self.position + bytes.len() as u64;
-        if end > self.allocated {
-            let step = (self.allocated + ALLOCATE_STEP_BYTES).min(segment_bytes);
-            self.allocated = end.max(step);
-            self.file.allocate(self.allocated)?;
-        }
-        self.file.write_all_at(bytes, self.position)?;
-        self.file.sync_data()?;
-        self.position = end;
-        Ok(())
     }
 }

@@ -75,7 +75,7 @@ mod tests {
         let place = Place { segment: 7, sequence: 42, batch_offset: 2 };
         let record = Record::Entry(body(3, 5));
         let mut whole = BytesMut::new();
-        record.encode(place, &mut whole);
+        record.encode(place, |part| whole.extend_from_slice(part));
         for bit in 0..whole.len() * 8 {
             let mut bad = whole.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
@@ -86,7 +86,9 @@ mod tests {
     #[test]
     fn larger_damage_is_not_explained_away() {
         let mut bytes = BytesMut::new();
-        Record::Entry(body(3, 5)).encode(Place { segment: 7, sequence: 42, batch_offset: 2 }, &mut bytes);
+        Record::Entry(body(3, 5)).encode(Place { segment: 7, sequence: 42, batch_offset: 2 }, |part| {
+            bytes.extend_from_slice(part)
+        });
         bytes[30..60].fill(0xa5);
         assert_eq!(mended_record(&bytes), None);
     }

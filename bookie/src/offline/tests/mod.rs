@@ -17,6 +17,7 @@ use magnetar_proto::ids::{EntryId, LedgerId};
 use super::{Dirs, Finding, Verified, verify};
 use crate::engine::{Disk, Engine, Limits, Lookup, Turn};
 use crate::identity::{self, Identity};
+use crate::journal::DeviceOptions;
 use crate::testing::{KEY, add, instance};
 
 const JOURNAL: &str = "/journal";
@@ -47,7 +48,12 @@ fn open(storage: &MemoryStorage) -> Result<Running, crate::OpenError> {
         ledger_dirs: LEDGERS.map(PathBuf::from).to_vec(),
         instance: instance(),
     };
-    let limits = Limits { write_cache_bytes: 1 << 20, journal_bytes: 1 << 20, segment_bytes: 1400 };
+    let limits = Limits {
+        write_cache_bytes: 1 << 20,
+        journal_bytes: 1 << 20,
+        segment_bytes: 1400,
+        journal_device: DeviceOptions::default(),
+    };
     let (send, done) = mpsc::channel();
     let complete = Box::new(move |tokens: &mut Vec<()>| tokens.drain(..).for_each(|()| _ = send.send(())));
     Ok(Running { engine: Engine::open(disk, limits, complete)?, done })

@@ -1,0 +1,89 @@
+//! The segment being written: where the next batch goes, and what has to be done to the file before.
+//!
+//! Overwriting blocks that were written before makes a durable write about twice as fast as one that changes the file's
+//! length or extents. Recycled segments have such blocks; a new file gets them a stretch at a time, filled with zeros
+//! just before they are needed.
+
+use std::io;
+use std::sync::Arc;
+
+use magnetar_common::storage::{ALIGNMENT, AlignedBuffer, File};
+
+/// Zeros written ahead of small batches: holds up the journal for less than a millisecond each time, and saves one
+/// commit of metadata for each batch that goes there.
+const FILL_BYTES: u64 = 1 << 20;
+
+/// A batch of at least this size is written to blocks that are merely reserved: one commit more is little beside its
+/// bytes, which would otherwise be written twice.
+const LARGE_BATCH_BYTES: u64 = 128 << 10;
+
+/// Space is reserved in steps for large batches, so that a young journal is small on disk.
+const ALLOCATE_STEP_BYTES: u64 = 8 << 20;
+
+pub(super) struct Active {
+    pub(super) segment: u64,
+    file: Arc<dyn File>,
+    first_record: u64,
+    /// Where the next batch goes. `first_record <= position`.
+    position: u64,
+    /// Blocks before this were written before.
+    written: u64,
+    /// Blocks before this are reserved. `written <= allocated`.
+    allocated: u64,
+    zeros: AlignedBuffer,
+}
+
+impl Active {
+    /// A segment whose header is durable and whose first batch goes to `first_record`.
+    pub(super) fn new(segment: u64, file: Arc<dyn File>, first_record: u64) -> io::Result<Self> {
+        let length = file.len()?;
+        Ok(Active {
+            segment,
+            file,
+            first_record,
+            position: first_record,
+            written: length,
+            allocated: length,
+            zeros: AlignedBuffer::default(),
+        })
+    }
+
+    /// Whether a batch of `bytes` belongs into the next segment. One that is larger than a segment gets its own.
+    pub(super) fn is_full(&self, bytes: u64, segment_bytes: u64) -> bool {
+        self.position > self.first_record && self.position + bytes > segment_bytes
+    }
+
+    /// Makes the file ready for a batch of `bytes` and returns it with the batch's place.
+    pub(super) fn advance(&mut self, bytes: u64, segment_bytes: u64) -> io::Result<(Arc<dyn File>, u64)> {
+        let offset = self.position;
+        let end = offset + bytes;
+        if end > self.written {
+            if bytes < LARGE_BATCH_BYTES {
+                self.fill(end, segment_bytes)?;
+            } else if end > self.allocated {
+                self.allocated = end.max((self.allocated + ALLOCATE_STEP_BYTES).min(segment_bytes));
+                self.file.allocate(self.allocated)?;
+            }
+            self.written = self.written.max(end);
+        }
+        self.position = end;
+        Ok((self.file.clone(), offset))
+    }
+
+    /// Writes zeros from the position on, to `end` at least, durably.
+    fn fill(&mut self, end: u64, segment_bytes: u64) -> io::Result<()> {
+        let wanted = (self.position + FILL_BYTES).min(segment_bytes).max(end) - self.position;
+        let length = wanted.next_multiple_of(ALIGNMENT as u64) as usize;
+        if self.zeros.len() < length {
+            self.zeros.reserve(length);
+            while self.zeros.len() < length {
+                self.zeros.extend_from_slice(&[0; ALIGNMENT]);
+            }
+        }
+        self.file.write_all_at(&self.zeros[..length], self.position)?;
+        self.file.sync_data()?;
+        self.written = self.position + length as u64;
+        self.allocated = self.allocated.max(self.written);
+        Ok(())
+    }
+}
