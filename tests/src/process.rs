@@ -31,7 +31,7 @@ const FIRST_PORT: u16 = 10_000;
 const PORTS: u16 = 20_000;
 
 /// Two free ports that no other test of this process gets. Test processes begin at different places.
-fn free_ports() -> Result<(u16, u16)> {
+pub fn free_ports() -> Result<(u16, u16)> {
     static TAKEN: AtomicU16 = AtomicU16::new(0);
     let start = u16::try_from(std::process::id() % 400)? * 50;
     for _ in 0..PORTS {

@@ -1,0 +1,91 @@
+//! Apache BookKeeper's own client against four of our bookies: one test a subject, over versions 2 and 3 of the protocol.
+//!
+//! `tests/run` builds the Java program beside this file and names the directory in MAGNETAR_JAVA; without it the suites
+//! are skipped with a printed reason.
+
+mod bookies;
+
+use anyhow::{Context, Result, bail};
+use bookies::Bookies;
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// Three for an ensemble and one to replace a dead one.
+const BOOKIES: usize = 4;
+
+fn run(subject: &str) -> Result<()> {
+    let Some(java) = std::env::var_os("MAGNETAR_JAVA") else {
+        println!("SKIPPED interop java/{subject}: MAGNETAR_JAVA names no built program (run tests/run)");
+        return Ok(());
+    };
+    let dir = tempfile::tempdir()?;
+    let mut bookies = Bookies::start(dir.path(), BOOKIES)?;
+    let metadata = dir.path().join("metadata");
+    std::fs::create_dir(&metadata)?;
+    let uri = format!("files:{}?bookies={}", metadata.display(), bookies.addresses());
+    let java = PathBuf::from(java);
+    let class_path = format!("{0}/classes:{0}/lib/*", java.display());
+    let mut child = Command::new("java")
+        // A short run of a small program: a quick start counts, not the last optimisation.
+        .args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx384m"])
+        .arg(concat!(
+            "-Dlog4j2.configurationFile=",
+            env!("CARGO_MANIFEST_DIR"),
+            "/interop/java/log4j2.properties"
+        ))
+        .args(["-cp", &class_path, "magnetar.Main", subject, &uri, "v2", "v3"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("start java")?;
+    let mut answers = child.stdin.take().context("piped stdin")?;
+    for line in BufReader::new(child.stdout.take().context("piped stdout")?).lines() {
+        let line = line?;
+        match line.split_once(' ') {
+            Some(("KILL", address)) => bookies.kill(address)?,
+            Some(("RESTART", address)) => bookies.restart(address)?,
+            _ => {
+                println!("{line}");
+                continue;
+            }
+        }
+        writeln!(answers, "done")?;
+    }
+    let status = child.wait()?;
+    if !status.success() {
+        bail!("java suite {subject}: {status}");
+    }
+    println!("RAN interop java/{subject}");
+    Ok(())
+}
+
+#[test]
+fn entries_come_back_whole() -> Result<()> {
+    run("round_trip")
+}
+
+#[test]
+fn readers_learn_what_is_confirmed() -> Result<()> {
+    run("confirmed")
+}
+
+#[test]
+fn an_opened_ledger_refuses_its_old_writer() -> Result<()> {
+    run("fencing")
+}
+
+#[test]
+fn a_ledger_of_a_vanished_writer_recovers() -> Result<()> {
+    run("recovery")
+}
+
+#[test]
+fn writing_goes_on_over_dead_bookies() -> Result<()> {
+    run("failures")
+}
+
+#[test]
+fn bookies_tell_what_they_hold() -> Result<()> {
+    run("information")
+}
