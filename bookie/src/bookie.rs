@@ -12,12 +12,14 @@ use magnetar_proto::bookkeeper::BookieId;
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
+use crate::control::{Control, HttpPort, Phase, Port};
 use crate::cookie;
 use crate::engine::{Disk, Engine, Limits};
 use crate::error::{FatalError, OpenError};
 use crate::gc;
 use crate::identity::{IdentityError, Locks, data_dirs};
-use crate::journal::DeviceOptions;
+use crate::journal::{Complete, DeviceOptions};
+use crate::metrics::Metrics;
 use crate::registration::{Announcement, Registration};
 use crate::server::{self, Durable, Server, complete};
 
@@ -45,7 +47,9 @@ pub enum StartError {
 pub struct Bookie {
     id: BookieId,
     local_addr: SocketAddr,
+    http_addr: Option<SocketAddr>,
     engine: Arc<Engine<Durable>>,
+    control: Arc<Control>,
     parts: Option<Parts>,
 }
 
@@ -54,6 +58,7 @@ struct Parts {
     server: Server,
     registration: Registration,
     gc: JoinHandle<()>,
+    ports: Vec<Port>,
     /// Held until the end: the directories are ours.
     _locks: Locks,
 }
@@ -72,6 +77,10 @@ impl Bookie {
         // Bound first, because the address may become the id; accepted from only once everything works.
         let listener = env.network.bind(config.bind).await?;
         let local_addr = listener.local_addr();
+        let http = match config.http {
+            Some(address) => Some(env.network.bind(address).await?),
+            None => None,
+        };
         let (host, port) = advertised(&config, local_addr)?;
         let claim = cookie::Claim {
             storage: env.storage.clone(),
@@ -96,9 +105,15 @@ impl Bookie {
                 unsafe_no_sync: config.journal_unsafe_no_sync,
             },
         };
-        let open = tokio::task::spawn_blocking(move || Engine::open(disk, limits, Box::new(complete)));
+        let metrics = Metrics::new(env.clock.clone());
+        let counting = metrics.clone();
+        let durable: Complete<Durable> = Box::new(move |tokens| complete(tokens, &counting));
+        let open = tokio::task::spawn_blocking(move || Engine::open(disk, limits, metrics, durable));
         let engine = open.await.map_err(|_| StartError::Interrupted)??;
 
+        let control = Control::new(engine.clone(), env.clock.clone());
+        let ports: Vec<Port> = http.map(|http| HttpPort::start(control.clone(), http)).into_iter().collect();
+        let http_addr = ports.first().map(Port::local_addr);
         let server = Server::start(engine.clone(), wire_limits(&config), listener, env.clock.clone());
         let announcement = Announcement {
             metadata: metadata.clone(),
@@ -115,11 +130,12 @@ impl Bookie {
                 return Err(error.into());
             }
         };
+        control.reached(Phase::Serving);
         let collector = gc::Collector { engine: engine.clone(), metadata, clock: env.clock.clone() };
         let gc = tokio::spawn(collector.run(config.gc_interval));
         tracing::info!(bookie = %identity.bookie, address = %local_addr, instance = %identity.instance, "bookie serves");
-        let parts = Some(Parts { server, registration, gc, _locks: locks });
-        Ok(Bookie { id: identity.bookie, local_addr, engine, parts })
+        let parts = Some(Parts { server, registration, gc, ports, _locks: locks });
+        Ok(Bookie { id: identity.bookie, local_addr, http_addr, engine, control, parts })
     }
 
     /// The name under which ledgers know this bookie.
@@ -130,6 +146,11 @@ impl Bookie {
     /// Where it listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// Where metrics and state are served over HTTP, if they are.
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.http_addr
     }
 
     /// Resolves when the bookie has failed for good, the first time a journal write or sync or a flush fails: it answers
@@ -143,12 +164,20 @@ impl Bookie {
     /// Takes the bookie off the list, closes its connections, writes everything into entry logs, checkpoints, and ends
     /// its threads. Entries are safe whatever this returns; after an error the next start replays the journal.
     pub async fn shutdown(mut self) -> Result<(), FatalError> {
-        let Some(Parts { server, registration, gc, _locks }) = self.parts.take() else { return Ok(()) };
+        let Some(Parts { server, registration, gc, ports, _locks }) = self.parts.take() else {
+            return Ok(());
+        };
+        self.control.reached(Phase::Stopping);
         gc.abort();
         registration.stop().await;
         server.close().await;
         let engine = self.engine.clone();
-        tokio::task::spawn_blocking(move || engine.close()).await.map_err(|_| FatalError::Stopped)?
+        let closed = tokio::task::spawn_blocking(move || engine.close()).await;
+        // Last, so that the way to the end can be watched.
+        for port in ports {
+            port.close().await;
+        }
+        closed.map_err(|_| FatalError::Stopped)?
     }
 }
 

@@ -47,6 +47,9 @@ pub struct Config {
     pub gc_interval: Duration,
     /// How long the registration outlives a bookie that vanished. Default 30 s.
     pub lease_ttl: Duration,
+    /// Where to serve `/metrics` and the state over HTTP, without authentication; port 0 takes any free one. Default
+    /// `None`: not at all.
+    pub http: Option<SocketAddr>,
 }
 
 impl Config {
@@ -68,6 +71,7 @@ impl Config {
             connections_max: 10_000,
             gc_interval: Duration::from_secs(15 * 60),
             lease_ttl: Duration::from_secs(30),
+            http: None,
         }
     }
 

@@ -10,6 +10,8 @@ use tokio::sync::OwnedSemaphorePermit;
 #[derive(Default)]
 pub(crate) struct Generation {
     ledgers: HashMap<LedgerId, Vec<(EntryId, Bytes)>>,
+    /// How many entries that is.
+    entries: u64,
     /// The room that these entries take, given back when the generation is dropped.
     room: Option<OwnedSemaphorePermit>,
 }
@@ -18,9 +20,13 @@ impl Generation {
     /// Adds an entry; a second one with the same id replaces the first.
     pub(crate) fn insert(&mut self, ledger: LedgerId, entry: EntryId, body: Bytes) {
         let entries = self.ledgers.entry(ledger).or_default();
+        self.entries += 1;
         match entries.last() {
             Some((last, _)) if *last >= entry => match entries.binary_search_by_key(&entry, |(id, _)| *id) {
-                Ok(at) => entries[at].1 = body,
+                Ok(at) => {
+                    entries[at].1 = body;
+                    self.entries -= 1;
+                }
                 Err(at) => entries.insert(at, (entry, body)),
             },
             _ => entries.push((entry, body)),
@@ -46,6 +52,10 @@ impl Generation {
         self.room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits)
     }
 
+    pub(crate) fn entries(&self) -> u64 {
+        self.entries
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.ledgers.is_empty()
     }
@@ -57,7 +67,7 @@ impl Generation {
 
     /// Forgets a ledger's entries; their room is given back with the generation.
     pub(crate) fn remove(&mut self, ledger: LedgerId) {
-        self.ledgers.remove(&ledger);
+        self.entries -= self.ledgers.remove(&ledger).map_or(0, |entries| entries.len() as u64);
     }
 
     /// All entries ascending by (ledger, entry).
@@ -96,6 +106,8 @@ mod tests {
         generation.insert(LedgerId(1), EntryId(1), body(9));
         assert_eq!(generation.get(LedgerId(1), EntryId(1)), Some(&body(9)));
         assert_eq!(generation.get(LedgerId(1), EntryId(3)), None);
-        assert_eq!(generation.sorted().count(), 2);
+        assert_eq!((generation.sorted().count(), generation.entries()), (2, 2));
+        generation.remove(LedgerId(1));
+        assert_eq!(generation.entries(), 0);
     }
 }

@@ -38,6 +38,13 @@ impl WriteCache {
         &self.active
     }
 
+    /// Bytes of room held, and entries, of both generations.
+    pub(crate) fn size(&self) -> (u64, u64) {
+        let flushing = self.flushing.as_deref().into_iter();
+        let generations = std::iter::once(&self.active).chain(flushing);
+        generations.fold((0, 0), |sum, g| (sum.0 + g.bytes() as u64, sum.1 + g.entries()))
+    }
+
     /// Makes the active generation the flushing one. The one before must have been released.
     pub(crate) fn swap(&mut self) -> Arc<Generation> {
         assert!(self.flushing.is_none(), "one flush at a time");

@@ -53,7 +53,11 @@ impl History {
         };
         let complete =
             Box::new(move |tokens: &mut Vec<_>| tokens.drain(..).for_each(|token| _ = send.send(token)));
-        (Engine::open(disk, limits, complete).expect("a crashed bookie always starts"), done)
+        (
+            Engine::open(disk, limits, crate::testing::metrics(), complete)
+                .expect("a crashed bookie always starts"),
+            done,
+        )
     }
 
     fn acknowledge(&mut self, facts: Vec<Fact>) {

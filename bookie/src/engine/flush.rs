@@ -105,7 +105,14 @@ impl<T: Send + 'static> Engine<T> {
         self.write_checkpoint(&one_at_a_time)
     }
 
-    fn write_checkpoint(&self, _: &MutexGuard<'_, ()>) -> Result<(), FatalError> {
+    fn write_checkpoint(&self, one_at_a_time: &MutexGuard<'_, ()>) -> Result<(), FatalError> {
+        let begun = self.metrics.now();
+        let result = self.write_generation_and_checkpoint(one_at_a_time);
+        self.metrics.storage.flush.ended(self.metrics.now() - begun, &result);
+        result
+    }
+
+    fn write_generation_and_checkpoint(&self, _: &MutexGuard<'_, ()>) -> Result<(), FatalError> {
         let (generation, sequence, log) = {
             let mut state = self.lock();
             state.journal_bytes = 0;
@@ -116,12 +123,16 @@ impl<T: Send + 'static> Engine<T> {
         let written = if generation.is_empty() {
             None
         } else {
-            Some(self.disk.write_log(log, &generation).map_err(FatalError::entry_log)?)
+            let begun = self.metrics.now();
+            let written = self.disk.write_log(log, &generation).map_err(FatalError::entry_log);
+            self.metrics.storage.flush_log.ended(self.metrics.now() - begun, &written);
+            Some(written?)
         };
         drop(generation);
         let released = {
             let mut state = self.lock();
             if let Some((open, runs)) = written {
+                self.metrics.storage.flush_bytes.record(open.log.bytes);
                 state.next_log = log + 1;
                 state.logs.insert(log, open);
                 state.ledgers.add_log(log, &runs);
@@ -133,7 +144,10 @@ impl<T: Send + 'static> Engine<T> {
         self.journal.wait_durable(sequence).map_err(|_| FatalError::Stopped)?;
         let floor = self.journal.floor(sequence);
         let checkpoint = self.checkpoint(sequence, floor);
-        self.disk.replace_checkpoint(&checkpoint).map_err(FatalError::checkpoint)?;
+        let begun = self.metrics.now();
+        let replaced = self.disk.replace_checkpoint(&checkpoint).map_err(FatalError::checkpoint);
+        self.metrics.storage.checkpoint.ended(self.metrics.now() - begun, &replaced);
+        replaced?;
         self.journal.free_below(floor).map_err(FatalError::journal)
     }
 

@@ -8,6 +8,7 @@ mod disk;
 mod flush;
 mod gc;
 mod open;
+mod overview;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ use crate::checkpoint::LogRow;
 use crate::error::FatalError;
 use crate::index::Ledgers;
 use crate::journal::{DeviceOptions, Journal};
+use crate::metrics::Metrics;
 
 /// Sizes that the engine keeps to.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +65,7 @@ pub(crate) struct Engine<T> {
     room: Arc<Semaphore>,
     flush: FlushSignal,
     failed: watch::Sender<Option<FatalError>>,
+    metrics: Arc<Metrics>,
 }
 
 impl<T: Send + 'static> Engine<T> {
@@ -79,7 +82,11 @@ impl<T: Send + 'static> Engine<T> {
         }
         // What fills the cache may be less than what starts a flush by itself.
         self.flush.request();
-        self.room.clone().acquire_many_owned(permits).await.expect("the engine never closes its room")
+        let begun = self.metrics.now();
+        let room = self.room.clone().acquire_many_owned(permits).await;
+        self.metrics.storage.throttled_requests.add(1);
+        self.metrics.storage.throttled.succeeded(self.metrics.now() - begun, 1);
+        room.expect("the engine never closes its room")
     }
 
     /// Takes the lock for one batch of requests.

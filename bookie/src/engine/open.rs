@@ -18,6 +18,7 @@ use crate::error::{FatalError, OpenError};
 use crate::index::Ledgers;
 use crate::journal::record::Record;
 use crate::journal::{self, Complete, Hooks, Journal, ReplayFrom};
+use crate::metrics::Metrics;
 
 impl<T: Send + 'static> Engine<T> {
     /// Opens what `disk` holds, replays the journal and starts the threads. `complete` gets tokens as they become
@@ -25,6 +26,7 @@ impl<T: Send + 'static> Engine<T> {
     pub(crate) fn open(
         disk: Disk,
         limits: Limits,
+        metrics: Arc<Metrics>,
         complete: Complete<T>,
     ) -> Result<Arc<Engine<T>>, OpenError> {
         let room = Arc::new(Semaphore::new(limits.write_cache_bytes));
@@ -45,6 +47,7 @@ impl<T: Send + 'static> Engine<T> {
             failed: Box::new(move |error| {
                 reporting.send_replace(Some(FatalError::journal(error)));
             }),
+            metrics: metrics.clone(),
         };
         let options = journal::Options { segment_bytes: limits.segment_bytes, device: limits.journal_device };
         let journal =
@@ -57,6 +60,7 @@ impl<T: Send + 'static> Engine<T> {
             room,
             flush: FlushSignal::default(),
             failed,
+            metrics,
         });
         engine.start_flushing()?;
         Ok(engine)

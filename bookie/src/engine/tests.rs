@@ -42,7 +42,7 @@ fn open_with(storage: &Arc<dyn Storage>, limits: Limits) -> Result<Running, Open
     };
     let complete =
         Box::new(move |tokens: &mut Vec<u64>| tokens.drain(..).for_each(|token| _ = send.send(token)));
-    Ok(Running { engine: Engine::open(disk, limits, complete)?, done })
+    Ok(Running { engine: Engine::open(disk, limits, crate::testing::metrics(), complete)?, done })
 }
 
 impl Running {

@@ -41,11 +41,14 @@ pub(crate) struct Turn<'a, T: Send + 'static> {
     engine: &'a Engine<T>,
     state: MutexGuard<'a, State>,
     records: Vec<Record>,
+    /// Entries found in memory, and not found there.
+    hits: u64,
+    misses: u64,
 }
 
 impl<'a, T: Send + 'static> Turn<'a, T> {
     pub(super) fn new(engine: &'a Engine<T>) -> Self {
-        Turn { engine, state: engine.lock(), records: Vec::new() }
+        Turn { engine, state: engine.lock(), records: Vec::new(), hits: 0, misses: 0 }
     }
 
     /// Stores an entry; readers see it at once, it is durable when the turn's token completes. Storing an entry id
@@ -117,6 +120,16 @@ impl<'a, T: Send + 'static> Turn<'a, T> {
         self.state.lookup(ledger, entry)
     }
 
+    /// Like [`Turn::lookup`], counted as a hit or a miss of the write cache.
+    pub(crate) fn lookup_counted(&mut self, ledger: LedgerId, entry: Option<EntryId>) -> Lookup {
+        let found = self.lookup(ledger, entry);
+        match found {
+            Lookup::Here(_) => self.hits += 1,
+            _ => self.misses += 1,
+        }
+        found
+    }
+
     /// The highest LAC that this bookie knows of the ledger.
     pub(crate) fn last_add_confirmed(&self, ledger: LedgerId) -> Option<EntryId> {
         self.state.ledgers.get(ledger)?.last_add_confirmed
@@ -157,6 +170,10 @@ impl<T: Send + 'static> Drop for Turn<'_, T> {
         let records = std::mem::take(&mut self.records);
         if !records.is_empty() {
             self.engine.journal.submit(Submission { records, token: None });
+        }
+        if self.hits + self.misses > 0 {
+            self.engine.metrics.storage.write_cache_hits.add(self.hits);
+            self.engine.metrics.storage.write_cache_misses.add(self.misses);
         }
     }
 }

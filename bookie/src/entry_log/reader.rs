@@ -19,6 +19,7 @@ const SLOTS_MAX: u64 = 512;
 pub(crate) struct Log {
     pub(crate) id: u64,
     pub(crate) bytes: u64,
+    pub(crate) entries: u64,
     file: Arc<dyn File>,
     /// End of the part that holds slots.
     runs_at: u64,
@@ -68,7 +69,7 @@ impl Log {
         let mut section = vec![0; section_bytes as usize];
         file.read_exact_at(&mut section, footer.runs_at)?;
         let runs = decode_runs(&footer, &section)?;
-        Ok((Log { id, bytes, file, runs_at: footer.runs_at }, runs))
+        Ok((Log { id, bytes, entries: footer.entries, file, runs_at: footer.runs_at }, runs))
     }
 
     /// Reads the entry whose slot stands at `slot_at` and up to `count - 1` entries right after it in the same run,

@@ -78,6 +78,11 @@ impl Ledgers {
         self.ledgers.iter().map(|(id, ledger)| (*id, ledger))
     }
 
+    /// Those remembered only to refuse adds included.
+    pub(crate) fn len(&self) -> usize {
+        self.ledgers.len()
+    }
+
     pub(crate) fn ids(&self) -> Vec<LedgerId> {
         self.ledgers.keys().copied().collect()
     }

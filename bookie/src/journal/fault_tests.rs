@@ -42,6 +42,7 @@ fn live(storage: &MemoryStorage, device: JournalDevice) -> Outcome {
     let hooks = Hooks {
         complete: Box::new(move |tokens| tokens.drain(..).for_each(|token| send.send(token).unwrap())),
         failed: Box::new(move |_| send_failure.send(()).unwrap()),
+        metrics: crate::testing::metrics(),
     };
     let options =
         Options { segment_bytes: 16 << 10, device: DeviceOptions { device, unsafe_no_sync: false } };

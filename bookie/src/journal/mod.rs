@@ -30,6 +30,7 @@ pub use self::replay::ReplayError;
 pub(crate) use self::replay::{ReplayFrom, Replayed, replay};
 use self::writer::Writer;
 use crate::identity::InstanceId;
+use crate::metrics::Metrics;
 
 /// Handle of a running journal. Cheap calls, except where said that they block.
 pub(crate) struct Journal<T> {
@@ -53,6 +54,8 @@ pub(crate) struct Hooks<T> {
     pub(crate) complete: Complete<T>,
     /// Called once when a write or sync failed; nothing completes afterwards.
     pub(crate) failed: Box<dyn FnOnce(io::Error) + Send>,
+    /// Where batches are counted.
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl<T: Send + 'static> Journal<T> {
@@ -76,11 +79,12 @@ impl<T: Send + 'static> Journal<T> {
             replayed.next_free_number,
         ));
         let next_sequence = replayed.next_sequence;
-        let mut writer = Writer::new(queue.clone(), files.clone(), device, instance, options.segment_bytes);
+        let mut writer =
+            Writer::new(queue.clone(), files.clone(), device, instance, options.segment_bytes, hooks.metrics);
         writer.roll(replayed.last_segment + 1, next_sequence)?;
         let failing = queue.clone();
+        let (mut complete, failed) = (hooks.complete, hooks.failed);
         let thread = std::thread::Builder::new().name("bookie-journal".into()).spawn(move || {
-            let Hooks { mut complete, failed } = hooks;
             if let Err(error) = writer.run(&mut *complete) {
                 // Told first, so that nobody who finds the queue failed asks why too early.
                 failed(error);

@@ -48,6 +48,7 @@ impl Running {
         let hooks = Hooks {
             complete: Box::new(move |tokens| tokens.drain(..).for_each(|token| send.send(token).unwrap())),
             failed: Box::new(|error| panic!("{error}")),
+            metrics: crate::testing::metrics(),
         };
         let options = Options { segment_bytes, device: DeviceOptions::default() };
         let journal = Journal::start(storage.clone(), dir(), instance(), options, end, hooks).unwrap();

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use magnetar_common::storage::AlignedBuffer;
 
@@ -16,6 +17,7 @@ use super::queue::{Queue, Submission};
 use super::record::Place;
 use super::segment::SegmentHeader;
 use crate::identity::InstanceId;
+use crate::metrics::Metrics;
 
 /// A batch buffer that grew beyond this (one huge submission) is given back to the allocator.
 const BUFFER_KEEP_BYTES: usize = 8 << 20;
@@ -33,11 +35,16 @@ pub(super) struct Writer<T> {
     under_way: VecDeque<UnderWay<T>>,
     /// Memory of batches that are done.
     spare: Vec<AlignedBuffer>,
+    metrics: Arc<Metrics>,
 }
 
 struct UnderWay<T> {
     last_sequence: u64,
     tokens: Vec<T>,
+    records: u64,
+    bytes: u64,
+    /// When it was begun, as [`Metrics::now`] tells.
+    since: Duration,
 }
 
 /// Gets the tokens of a durable batch.
@@ -50,9 +57,22 @@ impl<T> Writer<T> {
         device: Box<dyn Device>,
         instance: InstanceId,
         segment_bytes: u64,
+        metrics: Arc<Metrics>,
     ) -> Self {
         let (active, under_way, spare) = (None, VecDeque::new(), Vec::new());
-        Writer { queue, files, device, instance, segment_bytes, active, next_sequence: 0, under_way, spare }
+        let next_sequence = 0;
+        Writer {
+            queue,
+            files,
+            device,
+            instance,
+            segment_bytes,
+            active,
+            next_sequence,
+            under_way,
+            spare,
+            metrics,
+        }
     }
 
     /// Runs until the queue is stopped and drained, or a write fails. `complete` gets the tokens of each durable batch
@@ -96,6 +116,7 @@ impl<T> Writer<T> {
         let mut bytes = self.spare.pop().unwrap_or_default();
         bytes.clear();
         bytes.reserve(size);
+        let first = self.next_sequence;
         self.encode(batch, &mut bytes);
         if self.device.is_direct() {
             bytes.pad();
@@ -103,22 +124,38 @@ impl<T> Writer<T> {
         }
         let segment_bytes = self.segment_bytes;
         let (file, offset) = self.active_mut().advance(bytes.len() as u64, segment_bytes)?;
-        self.device.begin(Batch { file, offset, bytes })?;
-        let tokens = batch.drain(..).filter_map(|s| s.token).collect();
-        self.under_way.push_back(UnderWay { last_sequence: self.next_sequence - 1, tokens });
+        let under_way = UnderWay {
+            last_sequence: self.next_sequence - 1,
+            tokens: batch.drain(..).filter_map(|s| s.token).collect(),
+            records: self.next_sequence - first,
+            bytes: bytes.len() as u64,
+            since: self.metrics.now(),
+        };
+        if let Err(error) = self.device.begin(Batch { file, offset, bytes }) {
+            self.count(&under_way, false);
+            return Err(error);
+        }
+        self.under_way.push_back(under_way);
         Ok(())
     }
 
     /// Waits for the oldest batch under way.
     fn finish(&mut self, complete: CompleteRef<'_, T>) -> io::Result<()> {
-        let bytes = self.device.finish()?;
+        let finished = self.device.finish();
         let mut done = self.under_way.pop_front().expect("the device had a batch under way");
+        self.count(&done, finished.is_ok());
+        let bytes = finished?;
         self.queue.set_durable(done.last_sequence);
         complete(&mut done.tokens);
         if bytes.capacity() <= BUFFER_KEEP_BYTES {
             self.spare.push(bytes);
         }
         Ok(())
+    }
+
+    fn count(&self, batch: &UnderWay<T>, durable: bool) {
+        let elapsed = self.metrics.now() - batch.since;
+        self.metrics.journal.synced(batch.records, batch.bytes, elapsed, durable);
     }
 
     fn active(&self) -> &Active {
@@ -132,8 +169,10 @@ impl<T> Writer<T> {
     /// Begins a segment. Everything before `first_sequence` is durable.
     pub(super) fn roll(&mut self, segment: u64, first_sequence: u64) -> io::Result<()> {
         assert!(self.under_way.is_empty(), "a segment's header says that everything before it is durable");
-        let (file, first_record) =
-            self.files.begin(&SegmentHeader { instance: self.instance, segment, first_sequence })?;
+        let since = self.metrics.now();
+        let begun = self.files.begin(&SegmentHeader { instance: self.instance, segment, first_sequence });
+        self.metrics.journal.began_segment(self.metrics.now() - since, &begun);
+        let (file, first_record) = begun?;
         self.active = Some(Active::new(segment, file, first_record)?);
         self.next_sequence = first_sequence;
         Ok(())

@@ -8,6 +8,7 @@ use magnetar_proto::bookkeeper::{Code, v2};
 use magnetar_proto::ids::{EntryId, LedgerId};
 
 use super::Shared;
+use super::lane::Waiting;
 use super::outbound::Queue;
 use super::v3::response;
 use crate::engine::{Lookup, Place, Turn};
@@ -29,6 +30,19 @@ pub(crate) enum Answer {
 }
 
 impl Answer {
+    /// Whether it says yes.
+    pub(super) fn is_ok(&self) -> bool {
+        match self {
+            Answer::V2(
+                v2::Response::Add { code, .. }
+                | v2::Response::Read { code, .. }
+                | v2::Response::BatchRead { code, .. },
+            ) => *code == Code::Ok,
+            Answer::V2(v2::Response::Auth(_)) => true,
+            Answer::V3(response) => response.status == Code::Ok.to_v3() as i32,
+        }
+    }
+
     /// Bytes of entries in the answer.
     pub(super) fn body_bytes(&self) -> usize {
         match self {
@@ -120,7 +134,7 @@ pub(super) trait View {
 /// Memory only, under the engine's lock.
 impl<T: Send + 'static> View for Turn<'_, T> {
     fn fetch(&mut self, ledger: LedgerId, entry: Option<EntryId>) -> Result<Bytes, Miss> {
-        match self.lookup(ledger, entry) {
+        match self.lookup_counted(ledger, entry) {
             Lookup::Here(body) => Ok(body),
             Lookup::OnDisk(_) => Err(Miss::Disk),
             absent => Err(Miss::Code(absence(&absent))),
@@ -156,7 +170,11 @@ struct DiskView<'a> {
 
 impl DiskView<'_> {
     fn read(&mut self, ledger: LedgerId, place: &Place) -> Result<Bytes, Miss> {
-        let bodies = place.read(self.stretch, AHEAD_BYTES).map_err(|error| {
+        let metrics = self.shared.engine.metrics();
+        let begun = metrics.now();
+        let bodies = place.read(self.stretch, AHEAD_BYTES);
+        metrics.storage.read_log.ended(metrics.now() - begun, &bodies);
+        let bodies = bodies.map_err(|error| {
             tracing::error!(%ledger, entry = %place.entry(), %error, "cannot read an entry");
             Miss::Code(Code::Io)
         })?;
@@ -191,28 +209,31 @@ impl View for DiskView<'_> {
 /// Answers the first of `reads` until the answers have `bytes_max` bytes of entries. Blocks.
 pub(super) fn answer_from_disk(
     shared: &Shared,
-    reads: &mut VecDeque<ReadOp>,
+    reads: &mut VecDeque<Waiting>,
     bytes_max: usize,
     is_closed: impl Fn() -> bool,
 ) -> Vec<Answer> {
     let mut view = DiskView { shared, stretch: 1, ahead: VecDeque::new() };
+    let metrics = shared.engine.metrics();
     let (mut answers, mut bytes) = (Vec::new(), 0);
     while bytes < bytes_max && !is_closed() {
-        let Some(read) = reads.pop_front() else { break };
+        let Some(Waiting { read, asked, since }) = reads.pop_front() else { break };
         view.stretch = if view.ahead.is_empty() { stretch(&read, reads) } else { 1 };
         if let Ok(answer) = read.answer(&mut view) {
+            metrics.server.ended(asked, answer.is_ok(), metrics.now() - since);
             bytes += answer.body_bytes();
             answers.push(answer);
         }
     }
+    metrics.server.read_bytes.add(bytes as u64);
     answers
 }
 
 /// How many entries from the one of `read` on are asked for one after the other.
-fn stretch(read: &ReadOp, following: &VecDeque<ReadOp>) -> u64 {
+fn stretch(read: &ReadOp, following: &VecDeque<Waiting>) -> u64 {
     match read {
         ReadOp::V2One { ledger, entry: Some(entry) } => {
-            let next = |(read, expected): &(&ReadOp, u64)| matches!(read, ReadOp::V2One { ledger: l, entry: Some(e) } if l == ledger && e.0 == *expected);
+            let next = |(waiting, expected): &(&Waiting, u64)| matches!(&waiting.read, ReadOp::V2One { ledger: l, entry: Some(e) } if l == ledger && e.0 == *expected);
             1 + following.iter().zip(entry.0 + 1..).take_while(next).count() as u64
         }
         ReadOp::V2Batch { count_max, .. } => *count_max as u64,

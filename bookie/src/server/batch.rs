@@ -1,6 +1,7 @@
 //! The requests that one read of the socket brought, applied to the engine in one turn.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use magnetar_proto::bookkeeper::Code;
@@ -12,9 +13,12 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::admission::Admission;
 use super::answer::{Answer, ReadOp, absence};
 use super::durable::Durable;
+use super::lane::Waiting;
+use super::tally::Tally;
 use super::v3::{availability, response};
 use super::{Peer, Shared, v2};
 use crate::engine::{Add, ENTRY_OVERHEAD_BYTES, Refused, Turn};
+use crate::metrics::Asked;
 
 /// Bytes of adds applied in one turn: a longer batch would hold the engine's lock longer than others should wait.
 const TURN_BYTES: usize = 1 << 20;
@@ -108,26 +112,29 @@ impl Batch {
         if self.requests.is_empty() {
             return false;
         }
+        let received = self.shared.engine.metrics().now();
         let room = match self.add_bytes {
             0 => None,
             bytes => Some(self.shared.engine.room(bytes).await),
         };
         self.add_bytes = 0;
         let requests = std::mem::take(&mut self.requests);
-        self.take_turn(requests, room);
+        self.take_turn(requests, room, received);
         true
     }
 
-    fn take_turn(&mut self, requests: Vec<Request>, room: Option<OwnedSemaphorePermit>) {
-        let mut effects = Effects::new(&self.shared, &self.peer);
+    fn take_turn(&mut self, requests: Vec<Request>, room: Option<OwnedSemaphorePermit>, received: Duration) {
+        let metrics = self.shared.engine.metrics();
+        let mut effects = Effects::new(&self.shared, &self.peer, Tally::new(received, metrics.now()));
         let mut turn = self.shared.engine.turn();
         for request in requests {
             effects.handle(&mut turn, request);
         }
-        let Effects { now, admission, on_disk, frames, fenced_reads, owed } = effects;
+        let Effects { now, admission, on_disk, frames, fenced_reads, owed, tally } = effects;
+        tally.answered(metrics);
         let token = (!frames.is_empty() || !fenced_reads.is_empty()).then(|| {
             self.peer.outbound.owe(owed);
-            Durable { peer: self.peer.clone(), frames, reads: fenced_reads, owed }
+            Durable { peer: self.peer.clone(), frames, reads: fenced_reads, owed, tally }
         });
         turn.finish(room, token);
         if !on_disk.is_empty() {
@@ -146,16 +153,17 @@ struct Effects<'a> {
     now: Vec<Answer>,
     admission: Admission<'a>,
     /// Reads that only the disk can answer, or that must wait until other answers are sent.
-    on_disk: Vec<ReadOp>,
+    on_disk: Vec<Waiting>,
     /// Answers for when the turn is durable.
     frames: BytesMut,
-    fenced_reads: Vec<ReadOp>,
+    fenced_reads: Vec<Waiting>,
     /// Bytes of the adds that wait for that.
     owed: usize,
+    tally: Tally,
 }
 
 impl<'a> Effects<'a> {
-    fn new(shared: &'a Shared, peer: &'a Peer) -> Self {
+    fn new(shared: &'a Shared, peer: &'a Peer, tally: Tally) -> Self {
         Effects {
             now: Vec::new(),
             admission: Admission::new(&shared.answer_bytes, &peer.outbound),
@@ -163,7 +171,14 @@ impl<'a> Effects<'a> {
             frames: BytesMut::new(),
             fenced_reads: Vec::new(),
             owed: 0,
+            tally,
         }
+    }
+
+    /// An answer that waits for nothing.
+    fn answer(&mut self, asked: Asked, answer: Answer) {
+        self.tally.now(asked, &answer);
+        self.now.push(answer);
     }
 
     fn handle(&mut self, turn: &mut Turn<'_, Durable>, request: Request) {
@@ -173,29 +188,39 @@ impl<'a> Effects<'a> {
             Request::WriteLac { header, ledger, master_key, last_add_confirmed, body } => {
                 self.owed += body.len();
                 match turn.write_lac(ledger, &master_key, last_add_confirmed, body) {
-                    Ok(()) => v3::encode(&response::lac_written(&header, Code::Ok, ledger), &mut self.frames),
+                    Ok(()) => {
+                        self.tally.when_durable(Asked::WriteLac);
+                        v3::encode(&response::lac_written(&header, Code::Ok, ledger), &mut self.frames);
+                    }
                     Err(refused) => {
                         let response = response::lac_written(&header, code(refused), ledger);
-                        self.now.push(Answer::V3(Box::new(response)));
+                        self.answer(Asked::WriteLac, Answer::V3(Box::new(response)));
                     }
                 }
             }
-            Request::Entries { header, ledger } => self.now.push(match turn.entries(ledger) {
-                Ok(entries) => {
-                    response::entries(&header, Code::Ok, ledger, Some(availability::encode(&entries)))
-                }
-                Err(absent) => response::entries(&header, absence(&absent), ledger, None),
-            }),
-            Request::Force { answer } => v3::encode(&answer, &mut self.frames),
+            Request::Entries { header, ledger } => {
+                let answer = match turn.entries(ledger) {
+                    Ok(entries) => {
+                        response::entries(&header, Code::Ok, ledger, Some(availability::encode(&entries)))
+                    }
+                    Err(absent) => response::entries(&header, absence(&absent), ledger, None),
+                };
+                self.answer(Asked::ListEntries, answer);
+            }
+            Request::Force { answer } => {
+                self.tally.when_durable(Asked::Force);
+                v3::encode(&answer, &mut self.frames);
+            }
             Request::Info { .. } => unreachable!("made ready when it was pushed"),
             Request::Ready(answer) => self.now.push(answer),
         }
     }
 
     fn add(&mut self, turn: &mut Turn<'_, Durable>, add: Add, wire: Wire) {
-        let (ledger, entry, bytes) = (add.ledger, add.entry, add.body.len());
+        let (ledger, entry, bytes, recovery) = (add.ledger, add.entry, add.body.len(), add.recovery);
         let result = turn.add(add);
         let code = result.map_or_else(code, |()| Code::Ok);
+        self.tally.add(code == Code::Ok, recovery, bytes);
         match (code, wire) {
             (Code::Ok, wire) => {
                 self.owed += bytes;
@@ -214,18 +239,27 @@ impl<'a> Effects<'a> {
     }
 
     fn read(&mut self, turn: &mut Turn<'_, Durable>, read: ReadOp, ledger: LedgerId, fence: Fence) {
-        let durable = match fence {
+        let durable = match &fence {
             Fence::No => Ok(true),
             Fence::WithoutKey => Err(Code::Unauthorized),
-            Fence::With(key) => turn.fence(ledger, &key).map_err(code),
+            Fence::With(key) => turn.fence(ledger, key).map_err(code),
+        };
+        let asked = match (&fence, &read) {
+            (Fence::With(_) | Fence::WithoutKey, _) => Asked::Fence,
+            (Fence::No, ReadOp::V3ReadLac { .. }) => Asked::ReadLac,
+            (Fence::No, _) => Asked::Read,
         };
         match durable {
             Ok(true) => match read.answer(turn) {
-                Ok(answer) if self.admission.admits(answer.body_bytes()) => self.now.push(answer),
-                _ => self.on_disk.push(read),
+                Ok(answer) if self.admission.admits(answer.body_bytes()) => self.answer(asked, answer),
+                _ => self.on_disk.push(self.tally.waiting(read, asked)),
             },
-            Ok(false) => self.fenced_reads.push(read),
-            Err(code) => self.now.extend(read.refuse(code)),
+            Ok(false) => self.fenced_reads.push(self.tally.waiting(read, asked)),
+            Err(code) => {
+                if let Some(answer) = read.refuse(code) {
+                    self.answer(asked, answer);
+                }
+            }
         }
     }
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use bytes::BytesMut;
 
 use super::Peer;
-use super::answer::ReadOp;
+use super::lane::Waiting;
+use super::tally::Tally;
+use crate::metrics::Metrics;
 
 /// The token of one turn: see [`crate::engine::Engine`].
 pub(crate) struct Durable {
@@ -13,16 +15,20 @@ pub(crate) struct Durable {
     /// Whole frames that say yes.
     pub(super) frames: BytesMut,
     /// Fencing reads: they may be answered only now, whatever the answer is.
-    pub(super) reads: Vec<ReadOp>,
+    pub(super) reads: Vec<Waiting>,
     /// What the connection owed for the adds while they were not durable.
     pub(super) owed: usize,
+    pub(super) tally: Tally,
 }
 
 /// Hands out the answers of a durable batch: all of a connection's, then one wake-up for it.
-pub(crate) fn complete(tokens: &mut Vec<Durable>) {
+pub(crate) fn complete(tokens: &mut Vec<Durable>, metrics: &Metrics) {
+    let now = metrics.now();
     let mut touched: Vec<Arc<Peer>> = Vec::new();
     for token in tokens.drain(..) {
-        let Durable { peer, frames, reads, owed } = token;
+        let Durable { peer, frames, reads, owed, tally } = token;
+        // First, so that who has seen an answer finds it counted.
+        tally.durable(metrics, now);
         peer.outbound.push_frames(&frames);
         peer.outbound.pay(owed);
         if !reads.is_empty() {

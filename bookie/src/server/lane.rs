@@ -3,12 +3,14 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use super::Shared;
 use super::answer::{Answer, ReadOp, answer_from_disk};
 use super::outbound::Outbound;
+use crate::metrics::Asked;
 
 /// Reads that may wait in a lane; a client that sends more is not read from until some are answered.
 const WAITING_MAX: usize = 4096;
@@ -19,16 +21,24 @@ const JOB_BYTES: usize = 1 << 20;
 /// Disk jobs of all connections at once: what one NVMe device serves well, and few enough blocking threads.
 pub(super) const DISK_JOBS_MAX: usize = 8;
 
+/// A read in a lane, and what it will be counted as.
+pub(crate) struct Waiting {
+    pub(super) read: ReadOp,
+    pub(super) asked: Asked,
+    /// When it was received.
+    pub(super) since: Duration,
+}
+
 #[derive(Default)]
 pub(super) struct Lane {
-    waiting: Mutex<VecDeque<ReadOp>>,
+    waiting: Mutex<VecDeque<Waiting>>,
     added: Notify,
     taken: Notify,
 }
 
 impl Lane {
     /// Queues reads and wakes the lane.
-    pub(super) fn push(&self, reads: impl IntoIterator<Item = ReadOp>) {
+    pub(super) fn push(&self, reads: impl IntoIterator<Item = Waiting>) {
         self.waiting.lock().expect("nothing panics while holding a lane").extend(reads);
         self.added.notify_one();
     }
@@ -77,8 +87,8 @@ impl Lane {
 async fn job(
     shared: &Arc<Shared>,
     outbound: &Arc<Outbound>,
-    mut reads: VecDeque<ReadOp>,
-) -> Option<VecDeque<ReadOp>> {
+    mut reads: VecDeque<Waiting>,
+) -> Option<VecDeque<Waiting>> {
     let mut ticket = shared.answer_bytes.acquire(JOB_BYTES).await;
     let _permit = shared.disk_jobs.acquire().await.ok()?;
     let job = {

@@ -11,6 +11,7 @@ mod durable;
 mod inbound;
 mod lane;
 mod outbound;
+mod tally;
 mod v2;
 mod v3;
 

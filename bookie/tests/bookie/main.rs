@@ -1,5 +1,6 @@
 //! The bookie from outside.
 
+mod http;
 mod limits;
 mod start;
 mod support;

@@ -1,5 +1,6 @@
 //! A bookie over files in memory, and a client that speaks frames over a real socket.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -79,6 +80,26 @@ pub(crate) async fn timers(clock: &ManualClock, wanted: usize) {
     while clock.sleepers() < BACKGROUND_TIMERS + wanted {
         tokio::task::yield_now().await;
     }
+}
+
+/// One GET over a connection of its own: status and body.
+pub(crate) async fn http_get(address: SocketAddr, path: &str) -> (u16, String) {
+    http(address, "GET", path, "").await
+}
+
+/// One request over a connection of its own: status and body.
+pub(crate) async fn http(address: SocketAddr, method: &str, path: &str, body: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let length = body.len();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nhost: bookie\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    assert!(!head.contains("chunked"), "{head}");
+    (head[9..12].parse().unwrap(), body.to_owned())
 }
 
 pub(crate) struct Client {

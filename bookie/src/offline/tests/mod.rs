@@ -56,7 +56,7 @@ fn open(storage: &MemoryStorage) -> Result<Running, crate::OpenError> {
     };
     let (send, done) = mpsc::channel();
     let complete = Box::new(move |tokens: &mut Vec<()>| tokens.drain(..).for_each(|()| _ = send.send(())));
-    Ok(Running { engine: Engine::open(disk, limits, complete)?, done })
+    Ok(Running { engine: Engine::open(disk, limits, crate::testing::metrics(), complete)?, done })
 }
 
 impl Running {

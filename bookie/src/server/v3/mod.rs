@@ -16,6 +16,7 @@ use super::Shared;
 use super::answer::{Answer, ReadOp};
 use super::batch::{Fence, Request, Wire};
 use crate::engine::Add;
+use crate::metrics::Asked;
 
 /// Reads one frame. What is well-formed but makes no sense becomes a request whose answer is ready.
 pub(super) fn parse(frame: Bytes) -> Result<Request, prost::DecodeError> {
@@ -132,7 +133,11 @@ fn write_lac(header: &BkPacketHeader, request: &WriteLacRequest) -> Result<Reque
 pub(super) fn info(shared: &Shared, header: &BkPacketHeader, requested: i64) -> Answer {
     const TOTAL: i64 = 1;
     const FREE: i64 = 2;
-    match shared.engine.space() {
+    let metrics = shared.engine.metrics();
+    let begun = metrics.now();
+    let space = shared.engine.space();
+    metrics.server.ended(Asked::Info, space.is_ok(), metrics.now() - begun);
+    match space {
         Ok((free, total)) => {
             let wanted =
                 |bit, bytes| (requested & bit != 0).then(|| i64::try_from(bytes).unwrap_or(i64::MAX));

@@ -1,0 +1,50 @@
+//! `/api/v1/bookie/...`: the state of this bookie.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde_json::{Value, json};
+
+use super::Routes;
+use crate::control::{Control, Phase};
+use crate::metrics::ServerStatus;
+
+pub(super) fn routes() -> Routes {
+    Routes::new().route("/state", get(state)).route("/is_ready", get(is_ready)).route("/info", get(info))
+}
+
+/// What liveness probes ask: answered as long as the process works at all.
+async fn state(State(control): State<Arc<Control>>) -> Json<Value> {
+    let read_only = control.status() == ServerStatus::ReadOnly;
+    Json(json!({
+        "running": control.phase() != Phase::Starting && !control.has_failed(),
+        "readOnly": read_only,
+        "shuttingDown": control.phase() == Phase::Stopping,
+        "availableForHighPriorityWrites": control.is_ready(),
+    }))
+}
+
+/// What readiness probes ask.
+async fn is_ready(State(control): State<Arc<Control>>) -> (StatusCode, &'static str) {
+    match control.is_ready() {
+        true => (StatusCode::OK, "OK"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "the bookie is starting, stopping or has failed"),
+    }
+}
+
+async fn info(State(control): State<Arc<Control>>) -> Response {
+    let spaces = control.gauges().await.map(|gauges| gauges.dirs.into_iter().map(|dir| dir.space).collect());
+    match spaces {
+        Some(spaces) => {
+            let spaces: Vec<Option<(u64, u64)>> = spaces;
+            let known = spaces.into_iter().flatten();
+            let (free, total) = known.fold((0, 0), |sum, space| (sum.0 + space.0, sum.1 + space.1));
+            Json(json!({ "freeSpace": free, "totalSpace": total })).into_response()
+        }
+        None => (StatusCode::SERVICE_UNAVAILABLE, "the bookie is ending").into_response(),
+    }
+}

@@ -1,0 +1,76 @@
+//! What operators and their tools see of a running bookie and may change: the HTTP port and the gRPC port.
+//! The bookie starts it with its parts and tells it how far the start or the end has come.
+//! It must never hold up a request of the BookKeeper protocol: it copies what it shows, a bounded portion at a time.
+
+mod connection;
+mod http;
+mod port;
+
+use std::sync::Arc;
+
+use magnetar_common::clock::SharedClock;
+use tokio::sync::watch;
+
+pub(crate) use self::http::HttpPort;
+pub(crate) use self::port::Port;
+use crate::engine::Engine;
+use crate::metrics::{Gauges, ServerStatus};
+use crate::server::Durable;
+
+/// How far the bookie's life has come; only ever forwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// Not announced yet.
+    Starting,
+    Serving,
+    Stopping,
+}
+
+/// What both ports show and change.
+pub(crate) struct Control {
+    engine: Arc<Engine<Durable>>,
+    clock: SharedClock,
+    phase: watch::Sender<Phase>,
+}
+
+impl Control {
+    pub(crate) fn new(engine: Arc<Engine<Durable>>, clock: SharedClock) -> Arc<Self> {
+        let (phase, _) = watch::channel(Phase::Starting);
+        Arc::new(Control { engine, clock, phase })
+    }
+
+    /// Tells how far the bookie has come.
+    pub(crate) fn reached(&self, phase: Phase) {
+        self.phase.send_if_modified(|now| {
+            let forwards = phase > *now;
+            *now = phase.max(*now);
+            forwards
+        });
+    }
+
+    fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    fn has_failed(&self) -> bool {
+        self.engine.failure().borrow().is_some()
+    }
+
+    /// Announced, and not on its way out.
+    fn is_ready(&self) -> bool {
+        self.phase() == Phase::Serving && !self.has_failed()
+    }
+
+    fn status(&self) -> ServerStatus {
+        match self.is_ready() {
+            true => ServerStatus::Writable,
+            false => ServerStatus::Unregistered,
+        }
+    }
+
+    /// The figures of this moment; `None` when the runtime ends.
+    async fn gauges(&self) -> Option<Gauges> {
+        let (engine, status) = (self.engine.clone(), self.status());
+        tokio::task::spawn_blocking(move || engine.gauges(status)).await.ok()
+    }
+}

@@ -1,0 +1,41 @@
+//! What the engine holds, in figures: for metrics and the control service.
+
+use std::sync::Arc;
+
+use super::Engine;
+use crate::metrics::{DirGauges, Gauges, Metrics, ServerStatus};
+
+impl<T: Send + 'static> Engine<T> {
+    /// Where everything about this bookie is counted.
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// The figures of this moment. Asks the file system for space: blocks.
+    pub(crate) fn gauges(&self, status: ServerStatus) -> Gauges {
+        let dirs = self.disk.ledger_dirs.iter().map(|path| DirGauges {
+            path: path.clone(),
+            writable: true,
+            space: self.disk.storage.space(path).ok().map(|space| (space.free, space.total)),
+        });
+        let dirs = dirs.collect();
+        let durable = self.journal.durable();
+        let state = self.lock();
+        let (write_cache_bytes, write_cache_entries) = state.cache.size();
+        let logs = state.logs.values().map(|open| &open.log);
+        let (log_bytes, entries) = logs.fold((0, 0), |sum, log| (sum.0 + log.bytes, sum.1 + log.entries));
+        Gauges {
+            status,
+            ledgers: state.ledgers.len() as u64,
+            entries: entries + write_cache_entries,
+            write_cache_bytes,
+            write_cache_entries,
+            logs: state.logs.len() as u64,
+            log_bytes,
+            damaged_logs: state.damaged_logs.len() as u64,
+            journal_queue: self.journal.last_assigned() - durable,
+            journal_bytes: state.journal_bytes,
+            dirs,
+        }
+    }
+}
