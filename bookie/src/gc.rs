@@ -55,7 +55,12 @@ impl Collector {
             tracing::info!(ledgers = dead.len(), "forgetting deleted ledgers");
         }
         let (engine, now_ms) = (self.engine.clone(), self.clock.unix_ms());
-        let forget = tokio::task::spawn_blocking(move || engine.forget(&dead, now_ms)).await;
+        let forget = tokio::task::spawn_blocking(move || {
+            engine.forget(&dead, now_ms);
+            engine.expire_deleted(now_ms);
+            engine.drop_dead_logs()
+        });
+        let forget = forget.await;
         if let Ok(Err(error)) = forget {
             self.engine.fail(error);
         }

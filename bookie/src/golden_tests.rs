@@ -1,9 +1,11 @@
-//! The on-disk formats of version 1, byte for byte: every later version of this program must read these files, and as
-//! long as it writes version 1, write them. `UPDATE_GOLDEN=1` writes them anew, for a new version.
+//! The on-disk formats, byte for byte: every later version of this program must read these files, and as long as it
+//! writes their version, write them. `UPDATE_GOLDEN=1` writes them anew, for a new version.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use magnetar_common::storage::Storage;
 use magnetar_proto::ids::{EntryId, LedgerId};
 
 use crate::checkpoint::{Checkpoint, LedgerRow, LogRow};
@@ -20,7 +22,7 @@ fn golden(name: &str, written: &[u8]) -> Vec<u8> {
         std::fs::write(&path, written).unwrap();
     }
     let golden = std::fs::read(&path).unwrap();
-    assert!(golden == written, "{name}: what is written now differs from version 1");
+    assert!(golden == written, "{name}: what is written now differs from the recorded version");
     golden
 }
 
@@ -54,23 +56,37 @@ fn journal_segment() {
     assert_eq!(found, records());
 }
 
-#[test]
-fn entry_log() {
-    let entries = [(1, 0), (1, 1), (1, 4), (9, 7)];
-    let storage = memory(&["/ledgers"]);
-    let dir = Path::new("/ledgers");
-    let sorted = entries.iter().map(|(l, e)| (LedgerId(*l), EntryId(*e), body(*l, *e)));
-    entry_log::write(&storage, dir, instance(), 5, sorted).unwrap();
-    let path = dir.join(entry_log::format::file_name(5));
-    overwrite(&storage, &path, &golden("entry-log-v1.bin", &content(&storage, &path)));
+const LOGGED: [(u64, u64); 4] = [(1, 0), (1, 1), (1, 4), (9, 7)];
 
-    let (log, runs) = Log::open(&storage, &path, 5, instance()).unwrap();
-    for (ledger, entry) in entries {
+/// Opens `bytes` as log 5, which must hold [`LOGGED`].
+fn read_log(storage: &Arc<dyn Storage>, bytes: &[u8]) {
+    let path = Path::new("/ledgers").join(entry_log::format::file_name(5));
+    overwrite(storage, &path, bytes);
+    let (log, runs) = Log::open(storage, &path, 5, instance()).unwrap();
+    for (ledger, entry) in LOGGED {
         let slot =
             runs.iter().filter(|run| run.ledger.0 == ledger).find_map(|run| run.slot_of(EntryId(entry)));
         assert_eq!(log.read(slot.unwrap(), 1, 0).unwrap(), [body(ledger, entry)]);
     }
-    assert_eq!(runs.len(), 3);
+    let record =
+        |ledger, entry| entry_log::format::ENTRY_HEADER_BYTES as u64 + body(ledger, entry).len() as u64;
+    let bytes: Vec<u64> = runs.iter().map(|run| run.bytes).collect();
+    assert_eq!(bytes, [record(1, 0) + record(1, 1), record(1, 4), record(9, 7)]);
+}
+
+#[test]
+fn entry_log() {
+    let storage = memory(&["/ledgers"]);
+    let dir = Path::new("/ledgers");
+    let sorted = LOGGED.iter().map(|(l, e)| (LedgerId(*l), EntryId(*e), body(*l, *e)));
+    entry_log::write(&storage, dir, instance(), 5, sorted).unwrap();
+    let path = dir.join(entry_log::format::file_name(5));
+    read_log(&storage, &golden("entry-log-v2.bin", &content(&storage, &path)));
+}
+
+#[test]
+fn an_entry_log_of_version_1_is_read() {
+    read_log(&memory(&["/ledgers"]), include_bytes!("../tests/golden/entry-log-v1.bin"));
 }
 
 #[test]

@@ -15,8 +15,15 @@ const ROWS_PER_TURN: usize = 512;
 pub(super) struct FlushSignal {
     state: Mutex<Signal>,
     changed: Condvar,
-    /// Held for the whole of a flush: one at a time.
-    flushing: Mutex<()>,
+    /// Held for the whole of a flush, and by whoever else moves or drops logs: one at a time.
+    covered: Mutex<Covered>,
+}
+
+/// Which part of the journal the durable checkpoint makes unnecessary.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Covered {
+    pub(super) sequence: u64,
+    pub(super) floor: u64,
 }
 
 #[derive(Default)]
@@ -26,6 +33,16 @@ struct Signal {
 }
 
 impl FlushSignal {
+    /// For an engine whose checkpoint covers this.
+    pub(super) fn new(covered: Covered) -> Self {
+        FlushSignal { covered: Mutex::new(covered), ..FlushSignal::default() }
+    }
+
+    /// Waits for the running flush and keeps the next one from beginning.
+    pub(super) fn hold(&self) -> MutexGuard<'_, Covered> {
+        self.covered.lock().expect("nothing panics while flushing")
+    }
+
     /// A flush begins soon, after the one that runs.
     pub(super) fn request(&self) {
         let mut state = self.state.lock().expect("nothing panics while holding the flush signal");
@@ -91,34 +108,28 @@ impl<T: Send + 'static> Engine<T> {
     /// Flushes everything accepted so far and checkpoints, if there is anything new. Blocks.
     pub(super) fn flush_now(&self) -> Result<(), FatalError> {
         // Whoever finds nothing new must still wait for the flush that took it: a stop would end the process under it.
-        let one_at_a_time = self.flush.flushing.lock().expect("nothing panics while flushing");
+        let mut covered = self.flush.hold();
         let new = {
             let state = self.lock();
             state.journal_bytes > 0 || !state.cache.active().is_empty()
         };
-        if new { self.write_checkpoint(&one_at_a_time) } else { Ok(()) }
+        if new { self.flush_held(&mut covered) } else { Ok(()) }
     }
 
-    /// Flushes and checkpoints in any case. Blocks.
-    pub(super) fn checkpoint_now(&self) -> Result<(), FatalError> {
-        let one_at_a_time = self.flush.flushing.lock().expect("nothing panics while flushing");
-        self.write_checkpoint(&one_at_a_time)
-    }
-
-    fn write_checkpoint(&self, one_at_a_time: &MutexGuard<'_, ()>) -> Result<(), FatalError> {
+    fn flush_held(&self, covered: &mut Covered) -> Result<(), FatalError> {
         let begun = self.metrics.now();
-        let result = self.write_generation_and_checkpoint(one_at_a_time);
+        let result = self.flush_generation(covered);
         self.metrics.storage.flush.ended(self.metrics.now() - begun, &result);
         result
     }
 
-    fn write_generation_and_checkpoint(&self, _: &MutexGuard<'_, ()>) -> Result<(), FatalError> {
+    fn flush_generation(&self, covered: &mut Covered) -> Result<(), FatalError> {
         let (generation, sequence, log) = {
             let mut state = self.lock();
             state.journal_bytes = 0;
             // Everything in this generation, and every fact of the ledger table so far, was queued up to here.
             let sequence = self.journal.last_assigned();
-            (state.cache.swap(), sequence, state.next_log)
+            (state.cache.swap(), sequence, state.take_log_id())
         };
         let written = if generation.is_empty() {
             None
@@ -129,39 +140,44 @@ impl<T: Send + 'static> Engine<T> {
             Some(written?)
         };
         drop(generation);
-        let released = {
-            let mut state = self.lock();
-            if let Some((open, runs)) = written {
-                self.metrics.storage.flush_bytes.record(open.log.bytes);
-                state.next_log = log + 1;
-                state.logs.insert(log, open);
-                state.ledgers.add_log(log, &runs);
-            }
-            // Only now: a reader finds an entry in the cache or in the index at any moment.
-            state.cache.release()
-        };
+        if let Some((open, runs)) = written {
+            self.metrics.storage.flush_bytes.record(open.log.bytes);
+            self.index_log(open, &runs);
+        }
+        // Only now: a reader finds an entry in the cache or in the index at any moment.
+        let released = self.lock().cache.release();
         drop(released);
         self.journal.wait_durable(sequence).map_err(|_| FatalError::Stopped)?;
         let floor = self.journal.floor(sequence);
-        let checkpoint = self.checkpoint(sequence, floor);
-        let begun = self.metrics.now();
-        let replaced = self.disk.replace_checkpoint(&checkpoint).map_err(FatalError::checkpoint);
-        self.metrics.storage.checkpoint.ended(self.metrics.now() - begun, &replaced);
-        replaced?;
+        self.write_checkpoint(Covered { sequence, floor })?;
+        *covered = Covered { sequence, floor };
         self.journal.free_below(floor).map_err(FatalError::journal)
     }
 
-    /// A checkpoint at `sequence`. Ledger rows may be newer than that: their facts only accumulate, and replaying a
-    /// fact again changes nothing.
-    fn checkpoint(&self, sequence: u64, floor: u64) -> Checkpoint {
-        let (ids, logs, next_log) = {
+    /// Replaces the checkpoint by one with the logs and ledgers of this moment. Ledger rows may be newer than what the
+    /// journal is covered for: their facts only accumulate, and replaying a fact again changes nothing. (Except that
+    /// replay may bring a deleted ledger back; it is then found deleted again.) Blocks. The caller holds the flush.
+    pub(super) fn write_checkpoint(&self, covered: Covered) -> Result<(), FatalError> {
+        let checkpoint = self.checkpoint(covered);
+        let begun = self.metrics.now();
+        let replaced = self.disk.replace_checkpoint(&checkpoint).map_err(FatalError::checkpoint);
+        self.metrics.storage.checkpoint.ended(self.metrics.now() - begun, &replaced);
+        replaced
+    }
+
+    fn checkpoint(&self, covered: Covered) -> Checkpoint {
+        let Covered { sequence, floor } = covered;
+        let (count, logs, next_log) = {
             let state = self.lock();
-            (state.ledgers.ids(), state.log_rows(), state.next_log)
+            (state.ledgers.len(), state.log_rows(), state.next_log)
         };
-        let mut ledgers: Vec<LedgerRow> = Vec::with_capacity(ids.len());
-        for ids in ids.chunks(ROWS_PER_TURN) {
+        let mut ledgers: Vec<LedgerRow> = Vec::with_capacity(count);
+        let mut from = Some(0);
+        while let Some(place) = from {
             let state = self.lock();
-            ledgers.extend(ids.iter().filter_map(|id| state.ledgers.row(*id)));
+            let (rows, next) = state.ledgers.walk(place, ROWS_PER_TURN);
+            ledgers.extend(rows.map(|ledger| state.ledgers.row(ledger)));
+            from = next;
         }
         Checkpoint { instance: self.disk.instance, sequence, floor, next_log, logs, ledgers }
     }

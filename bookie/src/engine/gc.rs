@@ -1,61 +1,84 @@
-//! Forgetting deleted ledgers, and unlinking logs that hold no live ledger.
-
-use std::collections::HashSet;
+//! Forgetting deleted ledgers, and unlinking logs that hold no live entry.
 
 use magnetar_proto::ids::LedgerId;
 
 use super::Engine;
 use crate::error::FatalError;
+use crate::index::Ledger;
 
 /// How long a ledger that was fenced when it was deleted keeps refusing adds: a writer that was paused for longer than
 /// this finds its connection gone.
 const REMEMBER_DELETED_MS: u64 = 7 * 24 * 3600 * 1000;
 
+/// Ledgers visited under one hold of the engine's lock.
+const LEDGERS_PER_TURN: usize = 512;
+
 impl<T: Send + 'static> Engine<T> {
     /// Every ledger that may hold entries here.
     pub(crate) fn ledgers(&self) -> Vec<LedgerId> {
-        let state = self.lock();
-        let live = state.ledgers.iter().filter(|(_, ledger)| ledger.deleted_ms.is_none());
-        live.map(|(id, _)| id).collect()
+        self.collect_ledgers(|ledger| ledger.deleted_ms().is_none())
     }
 
-    /// Forgets ledgers that are proven to be deleted, and unlinks logs that nobody needs any more. Blocks.
-    pub(crate) fn forget(&self, dead: &[LedgerId], now_ms: u64) -> Result<(), FatalError> {
-        let unused = {
+    /// Whether a ledger may hold entries here.
+    #[allow(dead_code, reason = "the watch for deletions comes to use it")]
+    pub(crate) fn knows(&self, ledger: LedgerId) -> bool {
+        self.lock().ledgers.get(ledger).is_some_and(|ledger| ledger.deleted_ms().is_none())
+    }
+
+    fn collect_ledgers(&self, which: impl Fn(&Ledger) -> bool) -> Vec<LedgerId> {
+        let (mut ids, mut from) = (Vec::new(), Some(0));
+        while let Some(place) = from {
+            let state = self.lock();
+            let (ledgers, next) = state.ledgers.walk(place, LEDGERS_PER_TURN);
+            ids.extend(ledgers.filter(|ledger| which(ledger)).map(Ledger::id));
+            from = next;
+        }
+        ids
+    }
+
+    /// Forgets ledgers that are proven to be deleted. A fenced one is remembered, without entries, so that it goes on
+    /// to refuse adds. The space of their entries counts as dead at once.
+    pub(crate) fn forget(&self, dead: &[LedgerId], now_ms: u64) {
+        for dead in dead.chunks(LEDGERS_PER_TURN) {
             let mut state = self.lock();
             for id in dead {
-                state.cache.remove(*id);
-                let Some(ledger) = state.ledgers.remove(*id) else { continue };
-                if ledger.fenced.is_some() {
-                    let memory = state.ledgers.ensure(*id);
-                    memory.master_key = ledger.master_key;
-                    memory.fenced = ledger.fenced;
-                    memory.deleted_ms = Some(now_ms);
+                if state.ledgers.get(*id).is_some_and(|ledger| ledger.deleted_ms().is_none()) {
+                    state.cache.remove(*id);
+                    state.ledgers.forget(*id, now_ms);
                 }
             }
-            let expired = |ms: u64| now_ms.saturating_sub(ms) > REMEMBER_DELETED_MS;
-            let old: Vec<_> = state
-                .ledgers
-                .iter()
-                .filter(|(_, l)| l.deleted_ms.is_some_and(expired))
-                .map(|(id, _)| id)
-                .collect();
-            for id in &old {
-                state.ledgers.remove(*id);
-            }
-            let in_use: HashSet<u64> = state.ledgers.logs_in_use().collect();
-            let unused: Vec<u64> = state.logs.keys().copied().filter(|log| !in_use.contains(log)).collect();
-            if dead.is_empty() && old.is_empty() && unused.is_empty() {
-                return Ok(());
-            }
-            // The next checkpoint must not name them, and only then may the files go.
-            unused.iter().filter_map(|log| state.logs.remove(log)).map(|open| open.row()).collect::<Vec<_>>()
-        };
-        self.checkpoint_now()?;
-        for row in unused {
-            tracing::info!(log = row.log, bytes = row.bytes, "removing an entry log without live ledgers");
-            self.disk.remove_log(&row).map_err(FatalError::checkpoint)?;
         }
-        Ok(())
+    }
+
+    /// Ends the memory of ledgers that were deleted long ago.
+    pub(crate) fn expire_deleted(&self, now_ms: u64) {
+        let expired = |ms: u64| now_ms.saturating_sub(ms) > REMEMBER_DELETED_MS;
+        let old = self.collect_ledgers(|ledger| ledger.deleted_ms().is_some_and(expired));
+        for old in old.chunks(LEDGERS_PER_TURN) {
+            let mut state = self.lock();
+            old.iter().for_each(|id| state.ledgers.forget(*id, now_ms));
+        }
+    }
+
+    /// Unlinks logs without live entries and returns their bytes. Blocks.
+    pub(crate) fn drop_dead_logs(&self) -> Result<u64, FatalError> {
+        // A log that is coming into the index looks dead until its first runs have come.
+        let covered = self.flush.hold();
+        let dead = {
+            let mut state = self.lock();
+            let is_dead = |log: &u64| state.ledgers.use_of(*log).entries == 0;
+            let dead: Vec<u64> = state.logs.keys().copied().filter(is_dead).collect();
+            // The next checkpoint must not name them, and only then may the files go.
+            dead.iter().filter_map(|log| state.logs.remove(log)).map(|open| open.row()).collect::<Vec<_>>()
+        };
+        if dead.is_empty() {
+            return Ok(0);
+        }
+        self.write_checkpoint(*covered)?;
+        for row in &dead {
+            tracing::info!(log = row.log, bytes = row.bytes, "removing an entry log without live entries");
+            self.disk.remove_log(row).map_err(FatalError::checkpoint)?;
+        }
+        Ok(dead.iter().map(|row| row.bytes).sum())
     }
 }

@@ -7,6 +7,7 @@ mod crash_tests;
 mod disk;
 mod flush;
 mod gc;
+mod logs;
 mod open;
 mod overview;
 mod read;

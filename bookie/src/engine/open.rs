@@ -8,12 +8,12 @@ use bytes::Buf;
 use magnetar_proto::ids::{EntryId, LedgerId};
 use tokio::sync::{Semaphore, watch};
 
-use super::disk::Disk;
-use super::flush::FlushSignal;
+use super::disk::{Disk, OpenLog};
+use super::flush::{Covered, FlushSignal};
 use super::{ENTRY_OVERHEAD_BYTES, Engine, Limits, State};
 use crate::cache::WriteCache;
 use crate::checkpoint::{Checkpoint, LogRow};
-use crate::entry_log;
+use crate::entry_log::{self, Run};
 use crate::error::{FatalError, OpenError};
 use crate::index::Ledgers;
 use crate::journal::record::Record;
@@ -30,7 +30,13 @@ impl<T: Send + 'static> Engine<T> {
         complete: Complete<T>,
     ) -> Result<Arc<Engine<T>>, OpenError> {
         let room = Arc::new(Semaphore::new(limits.write_cache_bytes));
-        let mut loader = Loader { disk: &disk, limits, room: room.clone(), state: State::empty(), floor: 0 };
+        let mut loader = Loader {
+            disk: &disk,
+            limits,
+            room: room.clone(),
+            state: State::empty(),
+            covered: Covered::default(),
+        };
         let from = loader.load_checkpoint()?;
         let replayed = journal::replay(
             &disk.storage,
@@ -39,7 +45,7 @@ impl<T: Send + 'static> Engine<T> {
             from,
             &mut |sequence, record| loader.apply(sequence, record),
         )?;
-        let state = loader.state;
+        let Loader { state, covered, .. } = loader;
         let (failed, _) = watch::channel(None);
         let reporting = failed.clone();
         let hooks = Hooks {
@@ -58,7 +64,7 @@ impl<T: Send + 'static> Engine<T> {
             state: Mutex::new(state),
             journal,
             room,
-            flush: FlushSignal::default(),
+            flush: FlushSignal::new(covered),
             failed,
             metrics,
         });
@@ -79,6 +85,13 @@ impl State {
         }
     }
 
+    /// Takes a log newer than all before, while nobody else needs the state: it may read other logs.
+    fn add_log(&mut self, open: OpenLog, runs: &[Run]) {
+        let offsets = self.offsets(&self.ledgers.slots_to_cut(&open.log, runs)).read();
+        self.ledgers.add_runs(&open.log, runs, &offsets);
+        self.logs.insert(open.log.id, open);
+    }
+
     /// What a checkpoint says about the logs.
     pub(super) fn log_rows(&self) -> Vec<LogRow> {
         let mut rows: Vec<LogRow> =
@@ -93,7 +106,7 @@ struct Loader<'a> {
     limits: Limits,
     room: Arc<Semaphore>,
     state: State,
-    floor: u64,
+    covered: Covered,
 }
 
 impl Loader<'_> {
@@ -115,15 +128,14 @@ impl Loader<'_> {
             self.open_log(row)?;
         }
         self.state.next_log = next_log;
-        self.floor = floor;
+        self.covered = Covered { sequence, floor };
         Ok(ReplayFrom { floor: Some(floor), sequence })
     }
 
     fn open_log(&mut self, row: LogRow) -> Result<(), OpenError> {
         match self.disk.open_log(&row) {
             Ok((open, runs)) => {
-                self.state.ledgers.add_log(row.log, &runs);
-                self.state.logs.insert(row.log, open);
+                self.state.add_log(open, &runs);
                 Ok(())
             }
             // The other logs can still be read; see `State::damaged_logs`.
@@ -156,18 +168,18 @@ impl Loader<'_> {
                 let (ledger, entry) = (LedgerId(ids.get_u64()), EntryId(ids.get_u64()));
                 let lac = EntryId::from_wire(ids.get_i64());
                 let known = self.state.ledgers.ensure(ledger);
-                known.last_entry = known.last_entry.max(Some(entry));
-                known.last_add_confirmed = known.last_add_confirmed.max(lac);
+                known.note_entry(entry);
+                known.note_last_add_confirmed(lac);
                 self.state.cache.insert(ledger, entry, body);
             }
-            Record::MasterKey { ledger, key } => self.state.ledgers.ensure(ledger).master_key = Some(key),
-            Record::Fence { ledger } => self.state.ledgers.ensure(ledger).fenced = Some(0),
+            Record::MasterKey { ledger, key } => self.state.ledgers.restore_key(ledger, &key),
+            Record::Fence { ledger } => self.state.ledgers.ensure(ledger).fence(0),
             Record::ExplicitLac { ledger, body } => {
                 let known = self.state.ledgers.ensure(ledger);
                 // The blob begins with the ledger id and the LAC.
                 let lac = body.get(8..16).and_then(|mut lac| EntryId::from_wire(lac.get_i64()));
-                known.last_add_confirmed = known.last_add_confirmed.max(lac);
-                known.explicit_lac = Some(body);
+                known.note_last_add_confirmed(lac);
+                known.set_explicit_lac(body);
             }
         }
         Ok(())
@@ -194,18 +206,18 @@ impl Loader<'_> {
         let log = self.state.next_log;
         let (open, runs) = self.disk.write_log(log, &generation).map_err(FatalError::entry_log)?;
         self.state.next_log += 1;
-        self.state.ledgers.add_log(log, &runs);
-        self.state.logs.insert(log, open);
+        self.state.add_log(open, &runs);
         self.state.cache.release();
+        // Segments are freed once the journal runs.
+        self.covered = Covered { sequence: covered, floor: self.covered.floor.max(1) };
         let state = &self.state;
         let checkpoint = Checkpoint {
             instance: self.disk.instance,
             sequence: covered,
-            // Segments are freed once the journal runs.
-            floor: self.floor.max(1),
+            floor: self.covered.floor,
             next_log: state.next_log,
             logs: state.log_rows(),
-            ledgers: state.ledgers.ids().into_iter().filter_map(|id| state.ledgers.row(id)).collect(),
+            ledgers: state.ledgers.walk(0, usize::MAX).0.map(|ledger| state.ledgers.row(ledger)).collect(),
         };
         self.disk.replace_checkpoint(&checkpoint).map_err(FatalError::checkpoint)?;
         Ok(())

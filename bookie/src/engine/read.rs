@@ -60,10 +60,10 @@ impl Place {
 impl State {
     pub(super) fn lookup(&self, ledger: LedgerId, entry: Option<EntryId>) -> Lookup {
         let unless_damaged = |absent| if self.damaged_logs.is_empty() { absent } else { Lookup::Unknown };
-        let Some(known) = self.ledgers.get(ledger).filter(|known| known.deleted_ms.is_none()) else {
+        let Some(known) = self.ledgers.get(ledger).filter(|known| known.deleted_ms().is_none()) else {
             return unless_damaged(Lookup::NoLedger);
         };
-        let Some(entry) = entry.or(known.last_entry) else { return unless_damaged(Lookup::NoEntry) };
+        let Some(entry) = entry.or(known.last_entry()) else { return unless_damaged(Lookup::NoEntry) };
         if let Some(body) = self.cache.get(ledger, entry) {
             return Lookup::Here(body.clone());
         }
@@ -74,10 +74,10 @@ impl State {
     }
 
     fn place(&self, known: &Ledger, ledger: LedgerId, entry: EntryId) -> Option<Place> {
-        let at = known.runs.find(entry)?;
-        let log = self.logs.get(&at.log).expect("a log is open as long as a run names it").log.clone();
-        let slot_at = at.run.slot_of(entry).expect("find gives a run that holds the entry");
-        Some(Place { log, slot_at, stretch: known.runs.stretch(at, entry), ledger, entry })
+        let part = known.runs().find(entry)?;
+        let log = self.logs.get(&part.log()).expect("a log is open as long as a part names it").log.clone();
+        let slot_at = log.slot_at(part.slot_of(entry));
+        Some(Place { log, slot_at, stretch: part.last().0 - entry.0 + 1, ledger, entry })
     }
 
     pub(super) fn entries(&self, ledger: LedgerId) -> Result<Vec<EntryId>, Lookup> {
@@ -85,7 +85,8 @@ impl State {
             return Err(Lookup::Unknown);
         }
         let known = self.ledgers.get(ledger).ok_or(Lookup::NoLedger)?;
-        let flushed = known.runs.iter().flat_map(|at| (at.run.first.0..=at.run.last().0).map(EntryId));
+        let flushed = known.runs().parts().iter();
+        let flushed = flushed.flat_map(|part| (part.first().0..=part.last().0).map(EntryId));
         let all: BTreeSet<EntryId> = flushed.chain(self.cache.entries_of(ledger)).collect();
         Ok(all.into_iter().collect())
     }

@@ -279,11 +279,13 @@ fn a_deleted_ledger_is_forgotten_with_its_logs_but_a_fenced_one_still_refuses_ad
     running.add(2, 0..2);
     running.turn(|turn| turn.fence(LedgerId(2), &KEY)).unwrap();
     running.engine.flush_now().unwrap();
-    running.engine.forget(&[LedgerId(1)], 5).unwrap();
+    running.engine.forget(&[LedgerId(1)], 5);
+    running.engine.drop_dead_logs().unwrap();
     assert!(matches!(running.lookup(1, Some(0)), Lookup::NoLedger));
     running.holds(2, 0..2);
     assert_eq!(files(&storage, LEDGERS, ".elog").len(), 1);
-    running.engine.forget(&[LedgerId(2)], 5).unwrap();
+    running.engine.forget(&[LedgerId(2)], 5);
+    running.engine.drop_dead_logs().unwrap();
     assert_eq!(files(&storage, LEDGERS, ".elog").len(), 0);
     running.engine.abandon();
 
@@ -291,6 +293,6 @@ fn a_deleted_ledger_is_forgotten_with_its_logs_but_a_fenced_one_still_refuses_ad
     assert!(matches!(again.lookup(2, Some(0)), Lookup::NoLedger));
     assert_eq!(again.turn(|turn| turn.add(add(2, 2))), Err(Refused::Fenced));
     assert_eq!(again.engine.ledgers(), []);
-    again.engine.forget(&[], 5 + 8 * 24 * 3600 * 1000).unwrap();
+    again.engine.expire_deleted(5 + 8 * 24 * 3600 * 1000);
     assert_eq!(again.turn(|turn| turn.add(add(2, 2))), Ok(()));
 }

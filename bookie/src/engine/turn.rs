@@ -57,11 +57,11 @@ impl<'a, T: Send + 'static> Turn<'a, T> {
         assert!(add.body.len() >= ENTRY_BODY_BYTES_MIN, "the codec checks the length");
         let Add { ledger, entry, body, .. } = add;
         let known = self.admit(ledger, &add.master_key)?;
-        if known.deleted_ms.is_some() || (known.fenced.is_some() && !add.recovery) {
+        if known.deleted_ms().is_some() || (known.fenced().is_some() && !add.recovery) {
             return Err(Refused::Fenced);
         }
-        known.last_entry = known.last_entry.max(Some(entry));
-        known.last_add_confirmed = known.last_add_confirmed.max(add.last_add_confirmed);
+        known.note_entry(entry);
+        known.note_last_add_confirmed(add.last_add_confirmed);
         self.state.cache.insert(ledger, entry, body.clone());
         self.records.push(Record::Entry(body));
         Ok(())
@@ -72,12 +72,12 @@ impl<'a, T: Send + 'static> Turn<'a, T> {
         let durable = self.engine.journal.durable();
         let next = self.engine.journal.last_assigned() + 1;
         let known = self.admit(ledger, master_key)?;
-        match known.fenced {
+        match known.fenced() {
             Some(sequence) => Ok(sequence <= durable),
             None => {
                 self.records.push(Record::Fence { ledger });
                 let sequence = next + self.records.len() as u64 - 1;
-                self.state.ledgers.ensure(ledger).fenced = Some(sequence);
+                self.state.ledgers.ensure(ledger).fence(sequence);
                 Ok(false)
             }
         }
@@ -92,25 +92,21 @@ impl<'a, T: Send + 'static> Turn<'a, T> {
         body: Bytes,
     ) -> Result<(), Refused> {
         let known = self.admit(ledger, master_key)?;
-        if known.deleted_ms.is_some() {
+        if known.deleted_ms().is_some() {
             return Err(Refused::Fenced);
         }
-        known.explicit_lac = Some(body.clone());
-        known.last_add_confirmed = known.last_add_confirmed.max(lac);
+        known.set_explicit_lac(body.clone());
+        known.note_last_add_confirmed(lac);
         self.records.push(Record::ExplicitLac { ledger, body });
         Ok(())
     }
 
     /// Checks the master key, or records the one that a ledger is first seen with.
     fn admit(&mut self, ledger: LedgerId, master_key: &[u8; 20]) -> Result<&mut Ledger, Refused> {
-        let known = self.state.ledgers.ensure(ledger);
-        match &known.master_key {
-            Some(key) if key == master_key => {}
-            Some(_) => return Err(Refused::WrongMasterKey),
-            None => {
-                known.master_key = Some(*master_key);
-                self.records.push(Record::MasterKey { ledger, key: *master_key });
-            }
+        let admitted = self.state.ledgers.admit(ledger, master_key);
+        let (known, first) = admitted.map_err(|_| Refused::WrongMasterKey)?;
+        if first {
+            self.records.push(Record::MasterKey { ledger, key: *master_key });
         }
         Ok(known)
     }
@@ -132,12 +128,12 @@ impl<'a, T: Send + 'static> Turn<'a, T> {
 
     /// The highest LAC that this bookie knows of the ledger.
     pub(crate) fn last_add_confirmed(&self, ledger: LedgerId) -> Option<EntryId> {
-        self.state.ledgers.get(ledger)?.last_add_confirmed
+        self.state.ledgers.get(ledger)?.last_add_confirmed()
     }
 
     /// The explicit LAC blob last written.
     pub(crate) fn explicit_lac(&self, ledger: LedgerId) -> Option<Bytes> {
-        self.state.ledgers.get(ledger)?.explicit_lac.clone()
+        self.state.ledgers.get(ledger)?.explicit_lac().cloned()
     }
 
     /// Every entry id held of a ledger, ascending; `None` when that cannot be said for sure or the ledger is unknown.

@@ -5,8 +5,10 @@
 //! entries  { crc32c:u32 | len:u32 | body[len] }*            sorted by (ledger, entry); the body begins with both ids
 //! slots    { offset:u64 }*                                  one per entry, the record's start, in the same order, and
 //!                                                           one more: the end of the entries
-//! runs     { ledger:u64 | first:u64 | count:u64 | slots:u64 }*         consecutive entries of one ledger; `slots` is
-//!                                                                      where the run's first slot stands in the file
+//! runs     { ledger:u64 | first:u64 | count:u64 | slots:u64 | bytes:u64 }*
+//!                                                           consecutive entries of one ledger; `slots` is where the
+//!                                                           run's first slot stands in the file, `bytes` the length
+//!                                                           of its entry records. Version 1 has no `bytes`.
 //! footer   magic[8] | version:u32 | instance[16] | log:u64 | runs_at:u64 | runs:u64 | entries:u64 | runs_crc32c:u32 |
 //!          crc32c:u32                                                                                      (68 bytes)
 //! ```
@@ -24,11 +26,16 @@ use crate::identity::InstanceId;
 pub(crate) const HEADER_BYTES: usize = 40;
 pub(crate) const ENTRY_HEADER_BYTES: usize = 8;
 pub(crate) const SLOT_BYTES: usize = 8;
-pub(crate) const RUN_BYTES: usize = 32;
+pub(crate) const RUN_BYTES: usize = 40;
+/// A row of the runs section in version 1.
+const RUN_BYTES_V1: usize = 32;
 pub(crate) const FOOTER_BYTES: usize = 68;
 
 /// Version this code writes; it reads 1..=VERSION.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
+
+/// First version whose runs carry their bytes.
+const VERSION_WITH_BYTES: u32 = 2;
 
 const HEADER_MAGIC: [u8; 8] = *b"MAGELOG\n";
 const FOOTER_MAGIC: [u8; 8] = *b"MAGEEND\n";
@@ -38,10 +45,12 @@ const FOOTER_MAGIC: [u8; 8] = *b"MAGEEND\n";
 pub(crate) struct Run {
     pub(crate) ledger: LedgerId,
     pub(crate) first: EntryId,
-    /// At least 1.
+    /// At least 1, below 2^32.
     pub(crate) count: u64,
     /// Offset in the file of the first entry's slot.
     pub(crate) slots_at: u64,
+    /// Length of the entries' records, headers included; below 2^32.
+    pub(crate) bytes: u64,
 }
 
 impl Run {
@@ -51,6 +60,7 @@ impl Run {
     }
 
     /// Offset in the file of the slot of `entry`, when the run holds it.
+    #[allow(dead_code, reason = "the offline tools come to use it")]
     pub(crate) fn slot_of(&self, entry: EntryId) -> Option<u64> {
         let index = entry.0.checked_sub(self.first.0).filter(|index| *index < self.count)?;
         Some(self.slots_at + index * SLOT_BYTES as u64)
@@ -60,6 +70,8 @@ impl Run {
 /// The end of a sealed log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Footer {
+    /// Of the format: how the runs are laid out.
+    pub(crate) version: u32,
     pub(crate) instance: InstanceId,
     pub(crate) log: u64,
     pub(crate) runs_at: u64,
@@ -145,34 +157,71 @@ pub(crate) fn encode_runs(runs: &[Run]) -> Bytes {
         out.put_u64(run.first.0);
         out.put_u64(run.count);
         out.put_u64(run.slots_at);
+        out.put_u64(run.bytes);
     }
     out.freeze()
 }
 
-/// Reads the runs section that `footer` describes.
+/// Reads the runs section that `footer` describes. Runs of a log without bytes in its runs have 0 for them.
 pub(crate) fn decode_runs(footer: &Footer, mut section: &[u8]) -> Result<Vec<Run>, FormatError> {
-    if section.len() as u64 != footer.runs * RUN_BYTES as u64 || crc32c(section) != footer.runs_crc {
+    let row = if footer.has_run_bytes() { RUN_BYTES } else { RUN_BYTES_V1 };
+    if footer.runs.checked_mul(row as u64) != Some(section.len() as u64) || crc32c(section) != footer.runs_crc
+    {
         return Err(FormatError::Damaged);
     }
-    let mut runs = Vec::with_capacity(section.len() / RUN_BYTES);
+    let mut runs = Vec::with_capacity(section.len() / row);
     while section.has_remaining() {
         runs.push(Run {
             ledger: LedgerId(section.get_u64()),
             first: EntryId(section.get_u64()),
             count: section.get_u64(),
             slots_at: section.get_u64(),
+            bytes: if footer.has_run_bytes() { section.get_u64() } else { 0 },
         });
     }
-    let entries = runs.iter().try_fold(0u64, |sum, run| sum.checked_add(run.count));
-    let sound = runs.iter().all(|run| run.count > 0 && run.first.0.checked_add(run.count).is_some());
-    (sound && entries == Some(footer.entries)).then_some(runs).ok_or(FormatError::Damaged)
+    if are_sound(footer, &runs) { Ok(runs) } else { Err(FormatError::Damaged) }
+}
+
+/// Everything that the engine's index takes for granted: runs are sorted and disjoint, their slots and records follow
+/// each other without a gap, and every number fits where the index keeps it.
+fn are_sound(footer: &Footer, runs: &[Run]) -> bool {
+    let Some(slots_at) = footer.slots_at() else { return false };
+    let fits = |run: &Run| {
+        (1..=u64::from(u32::MAX)).contains(&run.count)
+            && run.bytes <= u64::from(u32::MAX)
+            && run.first.0.checked_add(run.count).is_some()
+    };
+    if footer.entries > u64::from(u32::MAX) || !runs.iter().all(fits) {
+        return false;
+    }
+    let sorted = runs.is_sorted_by(|a, b| (a.ledger, a.last()) < (b.ledger, b.first));
+    let (mut entries, mut bytes) = (0u64, HEADER_BYTES as u64);
+    for run in runs {
+        if run.slots_at != slots_at + entries * SLOT_BYTES as u64 {
+            return false;
+        }
+        entries = entries.saturating_add(run.count);
+        bytes = bytes.saturating_add(run.bytes);
+    }
+    sorted && entries == footer.entries && (bytes == slots_at || !footer.has_run_bytes())
 }
 
 impl Footer {
+    /// Where the first slot stands, which is where the entries end; `None` when the numbers contradict each other.
+    pub(crate) fn slots_at(&self) -> Option<u64> {
+        let slots = self.entries.checked_add(1)?.checked_mul(SLOT_BYTES as u64)?;
+        self.runs_at.checked_sub(slots).filter(|at| *at >= HEADER_BYTES as u64)
+    }
+
+    /// Whether the runs carry their bytes.
+    pub(crate) fn has_run_bytes(&self) -> bool {
+        self.version >= VERSION_WITH_BYTES
+    }
+
     pub(crate) fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(FOOTER_BYTES);
         out.put_slice(&FOOTER_MAGIC);
-        out.put_u32(VERSION);
+        out.put_u32(self.version);
         out.put_slice(self.instance.as_bytes());
         out.put_u64(self.log);
         out.put_u64(self.runs_at);
@@ -199,6 +248,7 @@ impl Footer {
         let mut instance = [0; 16];
         rest.copy_to_slice(&mut instance);
         Ok(Footer {
+            version,
             instance: InstanceId::from_bytes(instance),
             log: rest.get_u64(),
             runs_at: rest.get_u64(),

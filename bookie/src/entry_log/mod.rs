@@ -20,4 +20,5 @@ pub(crate) use self::reader::{Log, Unreadable};
 pub(crate) use self::salvage::{Salvaged, salvage};
 pub(crate) use self::scan::{Found, Scan, Stretch};
 pub(crate) use self::window::Window;
-pub(crate) use self::writer::{write, write_file};
+#[allow(unused_imports, reason = "compaction comes to use it")]
+pub(crate) use self::writer::{Writer, write, write_file};

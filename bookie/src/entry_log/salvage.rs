@@ -55,12 +55,14 @@ pub(crate) fn salvage(
         match runs.last_mut() {
             Some(run) if run.ledger == found.ledger && run.last().0.checked_add(1) == Some(found.entry.0) => {
                 run.count += 1;
+                run.bytes += found.end() - found.offset;
             }
             _ => runs.push(Run {
                 ledger: found.ledger,
                 first: found.entry,
                 count: 1,
                 slots_at: (slots.len() * SLOT_BYTES) as u64,
+                bytes: found.end() - found.offset,
             }),
         }
         slots.push(found.offset);

@@ -10,7 +10,8 @@ use magnetar_proto::checksum::crc32c;
 use magnetar_proto::ids::{EntryId, LedgerId};
 
 use super::format::{
-    Footer, Run, SLOT_BYTES, encode_header, encode_runs, entry_header, file_name, temporary_name,
+    ENTRY_HEADER_BYTES, Footer, Run, SLOT_BYTES, VERSION, encode_header, encode_runs, entry_header,
+    file_name, temporary_name,
 };
 use crate::files::create_direct_afresh;
 use crate::identity::InstanceId;
@@ -29,11 +30,11 @@ pub(crate) fn write(
     log: u64,
     entries: impl Iterator<Item = (LedgerId, EntryId, Bytes)>,
 ) -> io::Result<u64> {
-    let temporary = dir.join(temporary_name(log));
-    let bytes = write_file(storage, &temporary, instance, log, entries)?;
-    storage.rename(&temporary, &dir.join(file_name(log)))?;
-    storage.sync_dir(dir)?;
-    Ok(bytes)
+    let mut writer = Writer::create(storage, &dir.join(temporary_name(log)), instance, log)?;
+    for (ledger, entry, body) in entries {
+        writer.add(ledger, entry, &body)?;
+    }
+    writer.seal(storage, dir)
 }
 
 /// Like [`write`], into any file, in place of one that is there; its content is durable when this returns, its name is
@@ -45,50 +46,92 @@ pub(crate) fn write_file(
     log: u64,
     entries: impl Iterator<Item = (LedgerId, EntryId, Bytes)>,
 ) -> io::Result<u64> {
-    let mut out = Output {
-        file: create_direct_afresh(&**storage, path)?,
-        flushed: 0,
-        chunk: AlignedBuffer::with_capacity(CHUNK_BYTES),
-    };
-    out.put(&encode_header(instance, log))?;
-
-    let mut slots: Vec<u64> = Vec::new();
-    let mut runs: Vec<Run> = Vec::new();
+    let mut writer = Writer::create(storage, path, instance, log)?;
     for (ledger, entry, body) in entries {
-        let offset = out.position();
-        match runs.last_mut() {
-            Some(run) if run.ledger == ledger && run.first.0 + run.count == entry.0 => run.count += 1,
+        writer.add(ledger, entry, &body)?;
+    }
+    writer.finish()
+}
+
+/// A log that is being written, a part at a time. Dropped before it is finished, it leaves its file.
+pub(crate) struct Writer {
+    instance: InstanceId,
+    log: u64,
+    out: Output,
+    slots: Vec<u64>,
+    /// Their `slots_at` is an index until the log is sealed: the slots' place is known only after the last entry.
+    runs: Vec<Run>,
+}
+
+impl Writer {
+    /// Begins log number `log` in the file `path`, in place of one that is there. Blocks.
+    pub(crate) fn create(
+        storage: &Arc<dyn Storage>,
+        path: &Path,
+        instance: InstanceId,
+        log: u64,
+    ) -> io::Result<Writer> {
+        let file = create_direct_afresh(&**storage, path)?;
+        let mut out = Output { file, flushed: 0, chunk: AlignedBuffer::with_capacity(CHUNK_BYTES) };
+        out.put(&encode_header(instance, log))?;
+        Ok(Writer { instance, log, out, slots: Vec::new(), runs: Vec::new() })
+    }
+
+    /// Adds an entry, which must follow all those before it in (ledger, entry) order. Blocks.
+    pub(crate) fn add(&mut self, ledger: LedgerId, entry: EntryId, body: &Bytes) -> io::Result<()> {
+        let offset = self.out.position();
+        let bytes = (ENTRY_HEADER_BYTES + body.len()) as u64;
+        match self.runs.last_mut() {
+            Some(run) if run.ledger == ledger && run.first.0 + run.count == entry.0 => {
+                run.count += 1;
+                run.bytes += bytes;
+            }
             last => {
                 assert!(
                     last.is_none_or(|run| (run.ledger, run.last()) < (ledger, entry)),
                     "entries come sorted"
                 );
-                // The slots' place is known only after the last entry: their index for now.
-                runs.push(Run { ledger, first: entry, count: 1, slots_at: slots.len() as u64 });
+                let slots_at = self.slots.len() as u64;
+                self.runs.push(Run { ledger, first: entry, count: 1, slots_at, bytes });
             }
         }
-        slots.push(offset);
-        out.put(&entry_header(log, offset, &body))?;
-        out.put(&body)?;
+        self.slots.push(offset);
+        self.out.put(&entry_header(self.log, offset, body))?;
+        self.out.put(body)
     }
-    let entries = slots.len() as u64;
-    slots.push(out.position());
-    let slots_at = out.position();
-    for slot in slots {
-        out.put(&slot.to_be_bytes())?;
+
+    /// Completes the log, which was begun in `dir` under its [temporary name](temporary_name), and returns its size in
+    /// bytes. It is durable under its own name when this returns. Blocks.
+    pub(crate) fn seal(self, storage: &Arc<dyn Storage>, dir: &Path) -> io::Result<u64> {
+        let log = self.log;
+        let bytes = self.finish()?;
+        storage.rename(&dir.join(temporary_name(log)), &dir.join(file_name(log)))?;
+        storage.sync_dir(dir)?;
+        Ok(bytes)
     }
-    for run in &mut runs {
-        run.slots_at = slots_at + run.slots_at * SLOT_BYTES as u64;
+
+    /// Completes the log and returns its size in bytes; its content is durable when this returns. Blocks.
+    fn finish(self) -> io::Result<u64> {
+        let Writer { instance, log, mut out, mut slots, mut runs } = self;
+        let entries = slots.len() as u64;
+        let slots_at = out.position();
+        slots.push(slots_at);
+        for slot in slots {
+            out.put(&slot.to_be_bytes())?;
+        }
+        for run in &mut runs {
+            run.slots_at = slots_at + run.slots_at * SLOT_BYTES as u64;
+        }
+        let section = encode_runs(&runs);
+        let (runs_at, runs_crc) = (out.position(), crc32c(&section));
+        out.put(&section)?;
+        let footer =
+            Footer { version: VERSION, instance, log, runs_at, runs: runs.len() as u64, entries, runs_crc };
+        out.put(&footer.encode())?;
+        let bytes = out.position();
+        out.finish()?;
+        Ok(bytes)
     }
-    let section = encode_runs(&runs);
-    let runs_at = out.position();
-    out.put(&section)?;
-    let footer =
-        Footer { instance, log, runs_at, runs: runs.len() as u64, entries, runs_crc: crc32c(&section) };
-    out.put(&footer.encode())?;
-    let bytes = out.position();
-    out.finish()?;
-    Ok(bytes)
 }
 
 /// The file being written. Every write but the last is one whole chunk, so that offsets stay aligned.
@@ -137,7 +180,7 @@ impl Output {
 mod tests {
     use magnetar_common::storage::{MemoryStorage, Unsynced};
 
-    use super::super::format::{ENTRY_HEADER_BYTES, FOOTER_BYTES, HEADER_BYTES, RUN_BYTES};
+    use super::super::format::{FOOTER_BYTES, HEADER_BYTES, RUN_BYTES};
     use super::super::reader::Log;
     use super::*;
     use crate::testing::{body, instance};

@@ -1,107 +1,174 @@
 //! The ledger table: what this bookie knows of each ledger, and in which logs its entries lie.
 //! The engine owns it behind its lock; it is rebuilt at start from the checkpoint, the logs' runs and the journal.
 //! It must never say that an entry is absent when it is only unreadable: it speaks of places, not of contents.
+//!
+//! It also knows, exactly and at any moment, how much of each log is live: what is deleted or written again counts as
+//! dead from that moment on.
+//!
+//! Memory, measured with a million ledgers (`tests.rs`): 109 bytes a ledger with its entries in one log (72 of them are
+//! [`Ledger`], with its only [`Part`] inside; the rest are hash maps), 95 more when a second log comes, then 24 to 29 a
+//! log: 252 with 4 logs, 398 with 10. Nothing an entry. A master key is kept once, however many ledgers have it; where
+//! each ledger has its own, it is 77 bytes more.
 
+mod keys;
+mod ledger;
+mod part;
 mod runs;
+mod table;
+#[cfg(test)]
+mod tests;
+mod usage;
 
-use std::collections::HashMap;
+use magnetar_proto::ids::LedgerId;
 
-use bytes::Bytes;
-use magnetar_proto::ids::{EntryId, LedgerId};
-
-pub(crate) use self::runs::Runs;
+use self::keys::Keys;
+pub(crate) use self::ledger::Ledger;
+pub(crate) use self::part::{Offsets, Part, Slot};
+use self::table::Table;
+pub(crate) use self::usage::LogUse;
+use self::usage::Usage;
 use crate::checkpoint::LedgerRow;
-use crate::entry_log::Run;
-
-/// A ledger's state; facts only ever accumulate.
-#[derive(Debug, Default)]
-pub(crate) struct Ledger {
-    /// Fixed by the first add or fence.
-    pub(crate) master_key: Option<[u8; 20]>,
-    /// Journal sequence of the fence record (0: durable before this start); the ledger takes no ordinary adds.
-    pub(crate) fenced: Option<u64>,
-    /// Highest entry id accepted here.
-    pub(crate) last_entry: Option<EntryId>,
-    /// Highest LAC that any add carried.
-    pub(crate) last_add_confirmed: Option<EntryId>,
-    pub(crate) explicit_lac: Option<Bytes>,
-    /// When a fenced ledger was deleted (Unix time, ms): it has no entries, and is remembered only to refuse adds.
-    pub(crate) deleted_ms: Option<u64>,
-    pub(crate) runs: Runs,
-}
+use crate::entry_log::{Log, Run};
 
 /// All ledgers of the bookie.
 #[derive(Debug, Default)]
 pub(crate) struct Ledgers {
-    ledgers: HashMap<LedgerId, Ledger>,
+    table: Table,
+    keys: Keys,
+    usage: Usage,
 }
 
+/// The ledger was first seen with another master key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WrongKey;
+
 impl Ledgers {
+    /// Those remembered only to refuse adds included.
+    pub(crate) fn len(&self) -> usize {
+        self.table.len()
+    }
+
     pub(crate) fn get(&self, ledger: LedgerId) -> Option<&Ledger> {
-        self.ledgers.get(&ledger)
+        self.table.get(ledger)
     }
 
     /// The ledger, made known if it was not.
     pub(crate) fn ensure(&mut self, ledger: LedgerId) -> &mut Ledger {
-        self.ledgers.entry(ledger).or_default()
+        self.table.ensure(ledger)
     }
 
-    /// Takes the runs of a log newer than all logs added before. Runs of ledgers that are not known (any more) are
-    /// dead: a ledger is always known before its first entry is flushed, until it is deleted.
-    pub(crate) fn add_log(&mut self, log: u64, runs: &[Run]) {
+    /// The ledger, made known if it was not, and whether `key` became its master key just now.
+    pub(crate) fn admit(
+        &mut self,
+        ledger: LedgerId,
+        key: &[u8; 20],
+    ) -> Result<(&mut Ledger, bool), WrongKey> {
+        let known = self.table.ensure(ledger);
+        match known.key {
+            Some(id) if self.keys.get(id) == key => Ok((known, false)),
+            Some(_) => Err(WrongKey),
+            None => {
+                known.key = Some(self.keys.hold(key));
+                Ok((known, true))
+            }
+        }
+    }
+
+    /// Makes `key` the ledger's master key, unless it has one.
+    pub(crate) fn restore_key(&mut self, ledger: LedgerId, key: &[u8; 20]) {
+        // A journal that says otherwise than the checkpoint would have been refused when it was written.
+        let _ = self.admit(ledger, key);
+    }
+
+    /// Runs of ledgers that are not known (any more) are dead: a ledger is always known before its first entry is
+    /// flushed, until it is deleted.
+    fn alive(&self, run: &Run) -> Option<&Ledger> {
+        self.table.get(run.ledger).filter(|ledger| ledger.deleted_ms().is_none())
+    }
+
+    /// The slots whose offsets [`Ledgers::add_runs`] needs to know to take these runs.
+    pub(crate) fn slots_to_cut(&self, log: &Log, runs: &[Run]) -> Vec<Slot> {
+        let ledgers = runs.iter().filter_map(|run| Some((run, self.alive(run)?)));
+        ledgers.flat_map(|(run, ledger)| ledger.runs.slots_to_cut(Part::new(log, run))).collect()
+    }
+
+    /// Takes runs of a log newer than all logs added before. Where an offset is missing, the bytes on both sides of a
+    /// cut are guessed.
+    pub(crate) fn add_runs(&mut self, log: &Log, runs: &[Run], offsets: &Offsets) {
         for run in runs {
-            let Some(ledger) = self.ledgers.get_mut(&run.ledger).filter(|ledger| ledger.deleted_ms.is_none())
-            else {
-                continue;
-            };
-            ledger.last_entry = ledger.last_entry.max(Some(run.last()));
-            ledger.runs.push(log, *run);
+            if self.alive(run).is_some() {
+                let ledger = self.table.ensure(run.ledger);
+                ledger.note_entry(run.last());
+                ledger.runs.add(Part::new(log, run), offsets, &mut self.usage);
+            }
+        }
+    }
+
+    #[allow(dead_code, reason = "compaction comes to use it")]
+    /// Takes the entries of these runs of `log`, a copy of live entries of the logs `from`, from there.
+    pub(crate) fn move_runs(&mut self, log: &Log, runs: &[Run], from: &[u64]) {
+        for run in runs {
+            if let Some(ledger) = self.table.get_mut(run.ledger) {
+                ledger.runs.move_to(&Part::new(log, run), from, &mut self.usage);
+            }
         }
     }
 
     /// Takes what a checkpoint says about a ledger.
     pub(crate) fn restore(&mut self, row: LedgerRow) {
-        let ledger = self.ensure(row.ledger);
-        ledger.master_key = row.master_key;
-        ledger.fenced = row.fenced.then_some(0);
-        ledger.last_add_confirmed = row.last_add_confirmed;
-        ledger.explicit_lac = row.explicit_lac;
-        ledger.deleted_ms = row.deleted_ms;
+        let ledger = self.table.ensure(row.ledger);
+        if row.fenced {
+            ledger.fence(0);
+        }
+        ledger.note_last_add_confirmed(row.last_add_confirmed);
+        if let Some(body) = row.explicit_lac {
+            ledger.set_explicit_lac(body);
+        }
+        if let Some(ms) = row.deleted_ms {
+            ledger.set_deleted_ms(ms);
+        }
+        if let Some(key) = &row.master_key {
+            self.restore_key(row.ledger, key);
+        }
     }
 
-    /// Forgets a ledger.
-    pub(crate) fn remove(&mut self, ledger: LedgerId) -> Option<Ledger> {
-        self.ledgers.remove(&ledger)
+    /// Drops a ledger and all its entries. One that was fenced is remembered as deleted at `now_ms`.
+    pub(crate) fn forget(&mut self, ledger: LedgerId, now_ms: u64) {
+        let Some(old) = self.table.remove(ledger) else { return };
+        for part in old.runs.parts() {
+            self.usage.remove(part);
+        }
+        match (old.fenced(), old.deleted_ms()) {
+            (Some(sequence), None) => {
+                let memory = self.table.ensure(ledger);
+                memory.fence(sequence);
+                memory.set_deleted_ms(now_ms);
+                memory.key = old.key;
+            }
+            _ => old.key.into_iter().for_each(|key| self.keys.release(key)),
+        }
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (LedgerId, &Ledger)> {
-        self.ledgers.iter().map(|(id, ledger)| (*id, ledger))
+    /// The ledgers in the next `max` places from `from` on (0 to begin), and where to go on; `None` at the end. A walk
+    /// in several steps sees every ledger that is there from its beginning to its end once.
+    pub(crate) fn walk(&self, from: usize, max: usize) -> (impl Iterator<Item = &Ledger>, Option<usize>) {
+        self.table.walk(from, max)
     }
 
-    /// Those remembered only to refuse adds included.
-    pub(crate) fn len(&self) -> usize {
-        self.ledgers.len()
+    /// What a checkpoint must say about the ledger.
+    pub(crate) fn row(&self, ledger: &Ledger) -> LedgerRow {
+        LedgerRow {
+            ledger: ledger.id,
+            fenced: ledger.fenced().is_some(),
+            master_key: ledger.key.map(|key| *self.keys.get(key)),
+            last_add_confirmed: ledger.last_add_confirmed(),
+            explicit_lac: ledger.explicit_lac().cloned(),
+            deleted_ms: ledger.deleted_ms(),
+        }
     }
 
-    pub(crate) fn ids(&self) -> Vec<LedgerId> {
-        self.ledgers.keys().copied().collect()
-    }
-
-    /// What a checkpoint must say about the ledger; `None` when it is not known (any more).
-    pub(crate) fn row(&self, ledger: LedgerId) -> Option<LedgerRow> {
-        let state = self.ledgers.get(&ledger)?;
-        Some(LedgerRow {
-            ledger,
-            fenced: state.fenced.is_some(),
-            master_key: state.master_key,
-            last_add_confirmed: state.last_add_confirmed,
-            explicit_lac: state.explicit_lac.clone(),
-            deleted_ms: state.deleted_ms,
-        })
-    }
-
-    /// Every log that some ledger has a run in, with repeats.
-    pub(crate) fn logs_in_use(&self) -> impl Iterator<Item = u64> + '_ {
-        self.ledgers.values().flat_map(|ledger| ledger.runs.iter().map(|at| at.log))
+    /// How much of a log is live.
+    pub(crate) fn use_of(&self, log: u64) -> LogUse {
+        self.usage.of(log)
     }
 }
