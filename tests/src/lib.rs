@@ -3,7 +3,9 @@
 //! Called by the test targets beside it. It must never link the broker or the bookie: what is tested here is the
 //! process that a user runs, over the sockets a user has.
 
+pub mod etcd;
 pub mod http;
 pub mod process;
+pub mod proxy;
 pub mod raw;
 pub mod wait;

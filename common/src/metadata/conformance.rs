@@ -23,19 +23,19 @@ fn conflict<T>(key: &str) -> super::Result<T> {
 ///
 /// # Panics
 /// When the store does not conform.
-pub async fn run_all<S: MetadataStore>(make: impl Fn() -> Arc<S>) {
-    versions_count_puts_and_restart_after_a_deletion(make()).await;
-    expectations_are_kept(make()).await;
-    keys_are_paths(make()).await;
-    children_and_scans_are_sorted_and_complete(make()).await;
-    a_transaction_is_all_or_nothing(make()).await;
-    sequences_never_repeat(make()).await;
-    watches_tell_changes_in_order(make()).await;
-    a_watch_left_unread_ends_in_a_resync(make()).await;
-    ephemeral_keys_end_with_their_lease(make()).await;
-    a_put_without_a_lease_makes_an_ephemeral_key_persistent(make()).await;
-    revoking_a_lease_returns_once_its_keys_are_gone(make()).await;
-    one_of_many_writers_wins(make()).await;
+pub async fn run_all<S: MetadataStore>(make: impl AsyncFn() -> Arc<S>) {
+    versions_count_puts_and_restart_after_a_deletion(make().await).await;
+    expectations_are_kept(make().await).await;
+    keys_are_paths(make().await).await;
+    children_and_scans_are_sorted_and_complete(make().await).await;
+    a_transaction_is_all_or_nothing(make().await).await;
+    sequences_never_repeat(make().await).await;
+    watches_tell_changes_in_order(make().await).await;
+    a_watch_left_unread_ends_in_a_resync(make().await).await;
+    ephemeral_keys_end_with_their_lease(make().await).await;
+    a_put_without_a_lease_makes_an_ephemeral_key_persistent(make().await).await;
+    revoking_a_lease_returns_once_its_keys_are_gone(make().await).await;
+    one_of_many_writers_wins(make().await).await;
 }
 
 async fn versions_count_puts_and_restart_after_a_deletion(store: SharedMetadata) {
@@ -141,7 +141,18 @@ async fn a_watch_left_unread_ends_in_a_resync(store: SharedMetadata) {
     assert_eq!(listed.len(), CHANGES, "listing after the resync shows all");
     store.put("/w/0", bytes("2"), Expect::Any).await.expect("put");
     let later = WatchEvent::Changed { key: "/w/0".into(), version: Version(1), created: false };
-    while watch.next().await.expect("an event") != later {}
+    // A store that is told of changes later than it makes them may have had to drop that one, too: then it says so again.
+    loop {
+        match watch.next().await.expect("an event") {
+            event if event == later => break,
+            WatchEvent::Resync if version(&store, "/w/0").await == Version(1) => break,
+            _ => {}
+        }
+    }
+}
+
+async fn version(store: &SharedMetadata, key: &str) -> Version {
+    store.get(key).await.expect("get").expect("a value").version
 }
 
 async fn a_put_without_a_lease_makes_an_ephemeral_key_persistent(store: SharedMetadata) {

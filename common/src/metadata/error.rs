@@ -24,6 +24,9 @@ pub enum MetadataError {
     /// The store cannot be reached or cannot write; whether a write happened is unknown.
     #[error("metadata store: {0}")]
     Unavailable(String),
+    /// The store will not do this however often it is asked: a missing right, or more than it takes. Nothing was written.
+    #[error("the metadata store refuses: {0}")]
+    Refused(String),
     /// The store's own records cannot be understood.
     #[error("metadata store is damaged: {0}")]
     Corrupt(String),

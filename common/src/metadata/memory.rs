@@ -131,7 +131,7 @@ mod tests {
 
     #[tokio::test]
     async fn conforms() {
-        super::super::conformance::run_all(|| Arc::new(MemoryStore::new())).await;
+        super::super::conformance::run_all(async || Arc::new(MemoryStore::new())).await;
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@
 
 mod embedded;
 mod error;
+mod etcd;
 mod lease;
 mod memory;
 mod ops;
@@ -17,6 +18,7 @@ pub mod conformance;
 
 pub use embedded::{EmbeddedStore, OpenError};
 pub use error::MetadataError;
+pub use etcd::{EtcdConfig, EtcdStore, EtcdTls, EtcdUrlError, EtcdUser};
 pub use lease::{Lease, LeaseId};
 pub use memory::MemoryStore;
 pub use ops::{Expect, Op, Value, Version};

@@ -30,6 +30,33 @@ pub(super) fn check_key(key: &str) -> Result<(), MetadataError> {
     if valid { Ok(()) } else { Err(MetadataError::InvalidKey(key.to_owned())) }
 }
 
+/// Every key of a transaction is a path, and occurs once.
+pub(super) fn check_keys(ops: &[Op]) -> Result<(), MetadataError> {
+    let mut seen = HashSet::with_capacity(ops.len());
+    for op in ops {
+        check_key(op.key())?;
+        if !seen.insert(op.key()) {
+            return Err(MetadataError::InvalidKey(format!("{} (twice in one transaction)", op.key())));
+        }
+    }
+    Ok(())
+}
+
+/// Why an operation cannot be applied to a key that has this version, or none.
+pub(super) fn mismatch(op: &Op, found: Option<Version>) -> Option<MetadataError> {
+    let holds = match op.expect() {
+        Expect::Any => true,
+        Expect::Missing => found.is_none(),
+        Expect::Version(version) => found == Some(version),
+    };
+    let key = || op.key().to_owned();
+    match op {
+        _ if !holds => Some(MetadataError::Conflict { key: key() }),
+        Op::Delete { .. } if found.is_none() => Some(MetadataError::NotFound { key: key() }),
+        _ => None,
+    }
+}
+
 impl Tree {
     pub(super) fn insert(&mut self, key: String, value: Value) {
         self.values.insert(key, value);
@@ -74,26 +101,9 @@ impl Tree {
     }
 
     fn check(&self, pending: &Pending, ops: &[Op]) -> Result<(), MetadataError> {
-        let mut seen = HashSet::with_capacity(ops.len());
-        for op in ops {
-            check_key(op.key())?;
-            if !seen.insert(op.key()) {
-                return Err(MetadataError::InvalidKey(format!("{} (twice in one transaction)", op.key())));
-            }
-            let found = self.version(pending, op.key());
-            let holds = match op.expect() {
-                Expect::Any => true,
-                Expect::Missing => found.is_none(),
-                Expect::Version(version) => found == Some(version),
-            };
-            if !holds {
-                return Err(MetadataError::Conflict { key: op.key().to_owned() });
-            }
-            if matches!(op, Op::Delete { .. }) && found.is_none() {
-                return Err(MetadataError::NotFound { key: op.key().to_owned() });
-            }
-        }
-        Ok(())
+        check_keys(ops)?;
+        let mut mismatches = ops.iter().filter_map(|op| mismatch(op, self.version(pending, op.key())));
+        mismatches.next().map_or(Ok(()), Err)
     }
 
     /// The change of [`next_sequence`](super::MetadataStore::next_sequence).

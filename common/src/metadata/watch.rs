@@ -47,21 +47,21 @@ pub(super) struct Watchers {
     all: Mutex<Vec<Watcher>>,
 }
 
+/// The store's end of a [`Watch`].
 #[derive(Debug)]
-struct Watcher {
+pub(super) struct Watcher {
     prefix: String,
     events: mpsc::Sender<WatchEvent>,
 }
 
 impl Watchers {
     pub(super) fn add(&self, prefix: &str) -> Watch {
-        let (sender, events) = mpsc::channel(EVENTS_MAX);
-        let watcher = Watcher { prefix: prefix.to_owned(), events: sender };
+        let (watcher, watch) = Watcher::new(prefix);
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         // Without this, watches of a store that never changes would pile up.
         all.retain(|watcher| !watcher.events.is_closed());
         all.push(watcher);
-        Watch { events }
+        watch
     }
 
     /// Ends every watch.
@@ -82,9 +82,24 @@ impl Watchers {
 }
 
 impl Watcher {
+    pub(super) fn new(prefix: &str) -> (Self, Watch) {
+        let (sender, events) = mpsc::channel(EVENTS_MAX);
+        (Self { prefix: prefix.to_owned(), events: sender }, Watch { events })
+    }
+
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Resolves once the watch has been dropped.
+    pub(super) fn unheard(&self) -> impl Future<Output = ()> + Send + 'static {
+        let events = self.events.clone();
+        async move { events.closed().await }
+    }
+
     /// The last free place takes a Resync instead of the event, and nothing fits behind it until the watcher has taken
     /// something: so whatever was dropped lies between a Resync and the events that follow it, never unannounced.
-    fn tell(&self, event: &WatchEvent) {
+    pub(super) fn tell(&self, event: &WatchEvent) {
         let concerned = match event {
             WatchEvent::Changed { key, .. } | WatchEvent::Deleted { key } => key.starts_with(&self.prefix),
             WatchEvent::Resync => true,

@@ -174,7 +174,7 @@ mod tests {
 
     #[tokio::test]
     async fn conforms() {
-        super::super::conformance::run_all(|| {
+        super::super::conformance::run_all(async || {
             let dir = tempfile::tempdir().expect("a directory");
             // The open file outlives its name, so the directory need not be kept.
             Arc::new(EmbeddedStore::open(dir.path()).expect("a store"))

@@ -1,0 +1,7 @@
+//! A real etcd under our metadata store and under `magnetar bookie` processes.
+//!
+//! `tests/run` fetches etcd and names it in MAGNETAR_ETCD; where there is none the tests are skipped with a printed reason.
+
+mod outages;
+mod store;
+mod support;
