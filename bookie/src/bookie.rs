@@ -8,6 +8,7 @@ use magnetar_common::Environment;
 use magnetar_common::bookies::ServiceInfo;
 use magnetar_common::metadata::{MetadataError, SharedMetadata};
 use magnetar_common::net::BindError;
+use magnetar_common::net::tls::{TlsError, TlsServer};
 use magnetar_proto::bookkeeper::BookieId;
 use tokio::task::JoinHandle;
 
@@ -33,6 +34,8 @@ pub enum StartError {
     /// The stored state is damaged, of a newer version, or cannot be read.
     #[error("cannot open the bookie's data: {0}")]
     Open(#[from] OpenError),
+    #[error("{0}")]
+    Tls(#[from] TlsError),
     #[error("{0}")]
     Bind(#[from] BindError),
     #[error("cannot reach the metadata store: {0}")]
@@ -73,6 +76,7 @@ impl Bookie {
         env: Environment,
     ) -> Result<Bookie, StartError> {
         config.check().map_err(StartError::Config)?;
+        let tls = tls(&config)?;
         let dirs = data_dirs(&config.journal_dir, &config.ledger_dirs);
         // Bound first, because the address may become the id; accepted from only once everything works.
         let listener = env.network.bind(config.bind).await?;
@@ -114,12 +118,12 @@ impl Bookie {
         let control = Control::new(engine.clone(), env.clock.clone());
         let ports: Vec<Port> = http.map(|http| HttpPort::start(control.clone(), http)).into_iter().collect();
         let http_addr = ports.first().map(Port::local_addr);
-        let server = Server::start(engine.clone(), wire_limits(&config), listener, env.clock.clone());
+        let server = Server::start(engine.clone(), wire_limits(&config), tls, listener, env.clock.clone());
         let announcement = Announcement {
             metadata: metadata.clone(),
             clock: env.clock.clone(),
             bookie: identity.bookie.clone(),
-            service: ServiceInfo { host, port },
+            service: ServiceInfo { host, port, tls: config.tls.is_some() },
             ttl: config.lease_ttl,
         };
         let registration = match announcement.start().await {
@@ -189,6 +193,12 @@ impl Drop for Bookie {
             self.engine.abandon();
         }
     }
+}
+
+fn tls(config: &Config) -> Result<Option<server::Tls>, TlsError> {
+    let Some(files) = &config.tls else { return Ok(None) };
+    let server = Arc::new(TlsServer::load(files.clone())?);
+    Ok(Some(server::Tls { server, required: config.tls_required }))
 }
 
 fn wire_limits(config: &Config) -> server::Limits {

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use magnetar_common::net::tls::TlsConfig;
 use magnetar_proto::bookkeeper::BookieId;
 
 use crate::journal::JournalDevice;
@@ -42,6 +43,11 @@ pub struct Config {
     pub in_flight_bytes_max: usize,
     /// Connections at once; more are closed as they come. Default 10,000.
     pub connections_max: usize,
+    /// Upgrade connections to TLS when clients ask for it, with certificates from these files; announced in the
+    /// registration. `None`: such a request is refused. Default `None`.
+    pub tls: Option<TlsConfig>,
+    /// Take requests over TLS only: a connection that begins without is closed. Default false; needs `tls`.
+    pub tls_required: bool,
     /// How often to look for ledgers that the metadata store no longer has. Default 15 min. A ledger is dropped when
     /// two rounds in a row found it absent.
     pub gc_interval: Duration,
@@ -69,6 +75,8 @@ impl Config {
             frame_bytes_max: (5 << 20) + (64 << 10),
             in_flight_bytes_max: 256 << 20,
             connections_max: 10_000,
+            tls: None,
+            tls_required: false,
             gc_interval: Duration::from_secs(15 * 60),
             lease_ttl: Duration::from_secs(30),
             http: None,
@@ -94,6 +102,9 @@ impl Config {
         }
         if self.connections_max == 0 {
             return Err("connections_max must be at least 1".into());
+        }
+        if self.tls_required && self.tls.is_none() {
+            return Err("tls_required needs a TLS certificate and key".into());
         }
         if self.segment_bytes < 1 << 16 {
             return Err("segment_bytes must be at least 65536".into());

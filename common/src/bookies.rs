@@ -19,6 +19,8 @@ use tokio::sync::watch;
 
 /// The protocol name that BookKeeper's clients look for.
 const BOOKIE_PROTOCOL: &str = "bookie-rpc";
+/// The extension of an endpoint that upgrades connections on request.
+const TLS: &str = "tls";
 /// The name of the subtree of read-only bookies among the writable ones.
 const READ_ONLY: &str = "readonly";
 /// How long a failed listing waits for the store to come back: short beside a ledger client's patience with a bookie.
@@ -31,6 +33,8 @@ pub struct ServiceInfo {
     pub host: String,
     /// The port of the BookKeeper protocol.
     pub port: u16,
+    /// Connections are upgraded to TLS on request.
+    pub tls: bool,
 }
 
 impl ServiceInfo {
@@ -45,6 +49,7 @@ impl ServiceInfo {
             port: i32::from(self.port),
             host: self.host.clone(),
             protocol: BOOKIE_PROTOCOL.into(),
+            extensions: if self.tls { vec![TLS.into()] } else { Vec::new() },
             ..Endpoint::default()
         };
         let info =
@@ -56,11 +61,12 @@ impl ServiceInfo {
     fn decode(id: &BookieId, bytes: Bytes) -> Option<Self> {
         if bytes.is_empty() {
             let (host, port) = id.as_str().rsplit_once(':')?;
-            return Some(Self { host: host.to_owned(), port: port.parse().ok()? });
+            return Some(Self { host: host.to_owned(), port: port.parse().ok()?, tls: false });
         }
         let info = BookieServiceInfoFormat::decode(bytes).ok()?;
         let endpoint = info.endpoints.into_iter().find(|endpoint| endpoint.protocol == BOOKIE_PROTOCOL)?;
-        Some(Self { host: endpoint.host, port: u16::try_from(endpoint.port).ok()? })
+        let tls = endpoint.extensions.iter().any(|extension| extension == TLS);
+        Some(Self { host: endpoint.host, port: u16::try_from(endpoint.port).ok()?, tls })
     }
 }
 
@@ -217,7 +223,7 @@ mod tests {
         let store: SharedMetadata = Arc::new(MemoryStore::new());
         let mut directory = BookieDirectory::follow(store.clone()).await.expect("a directory");
         let id = BookieId::new("b1").expect("an id");
-        let info = ServiceInfo { host: "h".into(), port: 3181 };
+        let info = ServiceInfo { host: "h".into(), port: 3181, tls: true };
         let lease = store.grant_lease(Duration::from_secs(9)).await.expect("a lease");
         register(&store, &id, &info, lease.id()).await.expect("register");
         directory.wait_for_writable(1).await;
@@ -234,6 +240,15 @@ mod tests {
         lease.revoke().await;
         while directory.resolve(&id).is_some() {
             directory.changed().await;
+        }
+    }
+
+    #[test]
+    fn a_registration_tells_whether_tls_is_offered() {
+        let id = BookieId::new("b1").expect("an id");
+        for tls in [false, true] {
+            let info = ServiceInfo { host: "h".into(), port: 3181, tls };
+            assert_eq!(ServiceInfo::decode(&id, info.encode()), Some(info));
         }
     }
 

@@ -54,6 +54,10 @@ pub(crate) enum Request {
         /// Bits of what is asked for.
         requested: i64,
     },
+    /// The connection is to go on encrypted.
+    StartTls {
+        header: BkPacketHeader,
+    },
     /// To be answered once everything before it is durable.
     Force {
         answer: Response,
@@ -94,6 +98,8 @@ impl Batch {
             Request::Info { header, requested } => {
                 Request::Ready(super::v3::info(&self.shared, &header, requested))
             }
+            // Not the first request, or not configured.
+            Request::StartTls { header } => Request::Ready(response::no_tls(&header)),
             request => request,
         };
         if let Request::Add { add, .. } = &request {
@@ -211,7 +217,7 @@ impl<'a> Effects<'a> {
                 self.tally.when_durable(Asked::Force);
                 v3::encode(&answer, &mut self.frames);
             }
-            Request::Info { .. } => unreachable!("made ready when it was pushed"),
+            Request::Info { .. } | Request::StartTls { .. } => unreachable!("made ready when it was pushed"),
             Request::Ready(answer) => self.now.push(answer),
         }
     }

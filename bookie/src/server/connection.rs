@@ -3,39 +3,31 @@
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Buf;
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
-use magnetar_common::budget::Ticket;
 use magnetar_common::clock::SharedClock;
-use magnetar_common::net::{ReadHalf, Stream, WriteHalf};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use magnetar_common::net::{Stream, WriteHalf};
+use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
 
 use super::batch::Batch;
 use super::chunks::Chunks;
-use super::inbound::{BadRequest, Inbound};
+use super::opening::{Opened, open};
 use super::outbound::Outbound;
+use super::receiver::{Broken, Receiver, STALL_MAX};
 use super::{Peer, Shared, happened};
-
-/// A peer that takes none of its answers for so long, or does not finish a large frame, is given up: what it makes us
-/// hold is missing to others.
-const STALL_MAX: Duration = Duration::from_secs(30);
 
 /// Serves a connection until the peer closes it, misbehaves, or the server closes.
 pub(super) async fn serve(shared: Arc<Shared>, stream: Stream) {
-    let peer = Arc::new(Peer::new(stream.peer));
+    let peer = Arc::new(Peer::new(stream.peer.clone()));
+    let mut closing = shared.closing.subscribe();
     // Both end with this task at the latest.
     let mut tasks = JoinSet::new();
-    tasks.spawn(write(stream.writer, peer.clone(), shared.clock.clone()));
-    tasks.spawn(peer.lane.clone().run(shared.clone(), peer.outbound.clone()));
-    let mut closing = shared.closing.subscribe();
     let reason = tokio::select! {
         biased;
         () = happened(&mut closing, |closing| *closing) => Ok(()),
-        result = read(&shared, &peer, stream.reader) => result,
+        result = read(&shared, &peer, stream, &mut tasks) => result,
     };
     if let Err(reason) = reason {
         tracing::warn!(peer = %peer.name, %reason, "closing the connection");
@@ -50,76 +42,49 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: Stream) {
     }
 }
 
-/// Why a connection is closed from our side.
-#[derive(Debug, thiserror::Error)]
-enum Broken {
-    #[error("{0}")]
-    Request(#[from] BadRequest),
-    #[error("a frame did not arrive within {} s", STALL_MAX.as_secs())]
-    Slow,
-    #[error("{0}")]
-    Io(#[from] io::Error),
-}
-
-/// The frame being received takes more than an ordinary read.
-struct LargeFrame {
-    _ticket: Ticket,
-    too_late: BoxFuture<'static, ()>,
-}
-
-impl LargeFrame {
-    /// Waits until the server has memory for a frame of `bytes`.
-    async fn begin(shared: &Shared, bytes: usize) -> Self {
-        let _ticket = shared.frame_bytes.acquire(bytes).await;
-        LargeFrame { _ticket, too_late: shared.clock.sleep(STALL_MAX) }
+async fn read(
+    shared: &Arc<Shared>,
+    peer: &Arc<Peer>,
+    stream: Stream,
+    tasks: &mut JoinSet<()>,
+) -> Result<(), Broken> {
+    let Some(Opened { mut receiver, writer, first }) = open(shared, stream).await? else { return Ok(()) };
+    tasks.spawn(write(writer, peer.clone(), shared.clock.clone()));
+    tasks.spawn(peer.lane.clone().run(shared.clone(), peer.outbound.clone()));
+    let mut batch = Batch::new(shared.clone(), peer.clone());
+    if let Some(first) = first {
+        batch.push(first);
+    }
+    loop {
+        apply_received(&mut receiver, &mut batch).await?;
+        peer.outbound.not_overloaded().await;
+        peer.lane.not_full(&peer.outbound).await;
+        if !receiver.receive(shared).await? {
+            return Ok(());
+        }
     }
 }
 
-async fn read(shared: &Arc<Shared>, peer: &Arc<Peer>, mut reader: ReadHalf) -> Result<(), Broken> {
-    let mut inbound = Inbound::new(shared.limits.frame_bytes_max);
-    let mut batch = Batch::new(shared.clone(), peer.clone());
-    let mut large_frame: Option<LargeFrame> = None;
+/// Applies the requests that have arrived, a turn at a time.
+async fn apply_received(receiver: &mut Receiver, batch: &mut Batch) -> Result<(), Broken> {
     loop {
-        peer.outbound.not_overloaded().await;
-        peer.lane.not_full(&peer.outbound).await;
-        let received = match inbound.large_frame() {
-            None => reader.read_buf(inbound.space()).await?,
-            Some(bytes) => {
-                let large_frame = match &mut large_frame {
-                    Some(begun) => begun,
-                    none => none.insert(LargeFrame::begin(shared, bytes).await),
-                };
-                tokio::select! {
-                    biased;
-                    received = reader.read_buf(inbound.space()) => received?,
-                    () = &mut large_frame.too_late => return Err(Broken::Slow),
+        let end = match receiver.next() {
+            Ok(Some(request)) => {
+                batch.push(request);
+                if !batch.is_full() {
+                    continue;
                 }
+                None
             }
+            Ok(None) => Some(Ok(())),
+            Err(error) => Some(Err(error.into())),
         };
-        if received == 0 {
-            return Ok(());
+        // What came before a bad frame is still answered.
+        if batch.apply().await {
+            receiver.done();
         }
-        loop {
-            let end = match inbound.next() {
-                Ok(Some(request)) => {
-                    batch.push(request);
-                    if !batch.is_full() {
-                        continue;
-                    }
-                    None
-                }
-                Ok(None) => Some(Ok(())),
-                Err(error) => Some(Err(error)),
-            };
-            // What came before a bad frame is still answered.
-            if batch.apply().await {
-                large_frame = None;
-            }
-            match end {
-                None => {}
-                Some(Ok(())) => break,
-                Some(Err(error)) => return Err(error.into()),
-            }
+        if let Some(end) = end {
+            return end;
         }
     }
 }
@@ -165,5 +130,6 @@ async fn send(
         }
         outbound.sent(written);
     }
-    Ok(())
+    // Nothing to do for TCP; TLS may hold a part back.
+    writer.flush().await
 }

@@ -71,6 +71,11 @@ impl Inbound {
         &mut self.buffer
     }
 
+    /// Nothing is waiting to be parsed.
+    pub(super) fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
     /// The size of the frame that is arriving if an ordinary read is not enough for it.
     pub(super) fn large_frame(&self) -> Option<usize> {
         (self.missing > READ_BYTES).then_some(self.buffer.len() + self.missing)

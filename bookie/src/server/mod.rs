@@ -10,7 +10,9 @@ mod connection;
 mod durable;
 mod inbound;
 mod lane;
+mod opening;
 mod outbound;
+mod receiver;
 mod tally;
 mod v2;
 mod v3;
@@ -21,6 +23,7 @@ use std::time::Duration;
 use magnetar_common::budget::ByteBudget;
 use magnetar_common::clock::SharedClock;
 use magnetar_common::net::Listener;
+use magnetar_common::net::tls::TlsServer;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -42,11 +45,20 @@ pub(crate) struct Limits {
     pub(crate) connections_max: usize,
 }
 
+/// How connections are upgraded.
+pub(crate) struct Tls {
+    pub(crate) server: Arc<TlsServer>,
+    /// Requests are taken over TLS only.
+    pub(crate) required: bool,
+}
+
 /// What all connections share.
 pub(crate) struct Shared {
     engine: Arc<Engine<Durable>>,
     clock: SharedClock,
     limits: Limits,
+    /// `None`: plain connections only.
+    tls: Option<Tls>,
     /// For frames being received that take more than an ordinary read.
     frame_bytes: ByteBudget,
     /// For entries in answers that are not yet sent. Apart from `frame_bytes`: clients that are slow to take their answers
@@ -81,6 +93,7 @@ impl Server {
     pub(crate) fn start(
         engine: Arc<Engine<Durable>>,
         limits: Limits,
+        tls: Option<Tls>,
         listener: Box<dyn Listener>,
         clock: SharedClock,
     ) -> Self {
@@ -89,6 +102,7 @@ impl Server {
             engine,
             clock,
             limits,
+            tls,
             frame_bytes: ByteBudget::new(limits.in_flight_bytes_max / 2),
             answer_bytes: ByteBudget::new(limits.in_flight_bytes_max / 2),
             disk_jobs: Semaphore::new(lane::DISK_JOBS_MAX),

@@ -4,4 +4,5 @@ mod http;
 mod limits;
 mod start;
 mod support;
+mod tls;
 mod wire;

@@ -15,8 +15,11 @@ use magnetar_proto::bookkeeper::frame::Decoder;
 use magnetar_proto::bookkeeper::v2::{self, Flags};
 use magnetar_proto::bookkeeper::v3;
 use magnetar_proto::ids::{EntryId, LedgerId};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 pub(crate) const KEY: [u8; 20] = [1; 20];
 
@@ -102,8 +105,13 @@ pub(crate) async fn http(address: SocketAddr, method: &str, path: &str, body: &s
     (head[9..12].parse().unwrap(), body.to_owned())
 }
 
+/// What a client's bytes go through.
+pub(crate) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
+
 pub(crate) struct Client {
-    stream: TcpStream,
+    stream: Box<dyn Socket>,
     buffer: BytesMut,
     decoder: Decoder,
 }
@@ -111,7 +119,15 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) async fn connect(bookie: &Bookie) -> Self {
         let stream = TcpStream::connect(bookie.local_addr()).await.unwrap();
-        Client { stream, buffer: BytesMut::new(), decoder: Decoder::new(8 << 20) }
+        Client { stream: Box::new(stream), buffer: BytesMut::new(), decoder: Decoder::new(8 << 20) }
+    }
+
+    /// Goes on over TLS, after the bookie has agreed to.
+    pub(crate) async fn encrypted(self, config: Arc<ClientConfig>) -> std::io::Result<Self> {
+        assert!(self.buffer.is_empty(), "nothing comes between the agreement and the handshake");
+        let name = ServerName::try_from("localhost").unwrap();
+        let stream = TlsConnector::from(config).connect(name, self.stream).await?;
+        Ok(Client { stream: Box::new(stream), ..self })
     }
 
     pub(crate) async fn send(&mut self, bytes: &[u8]) {

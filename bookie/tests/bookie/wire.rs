@@ -8,6 +8,7 @@ use magnetar_proto::bookkeeper::v3::{
     OperationType, ReadLacRequest, ReadRequest, WriteLacRequest, read_request, request_header,
 };
 use magnetar_proto::ids::{EntryId, LedgerId};
+use prost::Message;
 
 fn added(code: Code, ledger: u64, entry: u64) -> Response {
     Response::Add { code, ledger_id: LedgerId(ledger), entry_id: EntryId(entry) }
@@ -112,6 +113,82 @@ async fn a_wrong_or_missing_master_key_is_refused() {
     assert_eq!(client.v2(fence(1, None, Some([9; 20]))).await, absent(Code::Unauthorized, 1, None));
     assert_eq!(client.v2(fence(1, None, None)).await, absent(Code::Unauthorized, 1, None));
     assert_eq!(client.v2(add(1, 1)).await, added(Code::Ok, 1, 1));
+}
+
+#[tokio::test]
+async fn a_wrong_master_key_is_refused_in_version_3_too() {
+    let world = World::new();
+    let bookie = world.start().await.unwrap();
+    let mut client = Client::connect(&bookie).await;
+    let wrong = bytes::Bytes::from_static(&[9; 20]);
+    let add = |key: &bytes::Bytes, entry| v3::Request {
+        header: request_header(OperationType::AddEntry, 1),
+        add_request: Some(AddRequest {
+            ledger_id: 1,
+            entry_id: entry,
+            master_key: key.clone(),
+            body: body(1, entry as u64),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    assert_eq!(client.v3(add(&bytes::Bytes::from_static(&KEY), 0)).await.status, 0);
+    let unauthorized = Code::Unauthorized.to_v3() as i32;
+    let response = client.v3(add(&wrong, 1)).await;
+    assert_eq!((response.status, response.add_response.unwrap().status), (unauthorized, unauthorized));
+    for key in [Some(wrong), Some(bytes::Bytes::from_static(b"short")), None] {
+        let fence = ReadRequest {
+            ledger_id: 1,
+            entry_id: -1,
+            master_key: key,
+            flag: Some(read_request::Flag::FenceLedger as i32),
+            ..Default::default()
+        };
+        let header = request_header(OperationType::ReadEntry, 1);
+        let response =
+            client.v3(v3::Request { header, read_request: Some(fence), ..Default::default() }).await;
+        assert_eq!(response.read_response.unwrap().status, unauthorized);
+    }
+    // None of them fenced it.
+    assert_eq!(client.v3(add(&bytes::Bytes::from_static(&KEY), 1)).await.status, 0);
+}
+
+/// Clients with an authentication plugin send this first; the answer lets them go on.
+#[tokio::test]
+async fn authentication_is_answered_although_there_is_no_plugin() {
+    let world = World::new();
+    let bookie = world.start().await.unwrap();
+    let asked = v3::AuthMessage { auth_plugin_name: "sasl".into(), payload: b"token".as_slice().into() };
+    let mut client = Client::connect(&bookie).await;
+    let header = request_header(OperationType::Auth, 3);
+    let response =
+        client.v3(v3::Request { header, auth_request: Some(asked.clone()), ..Default::default() }).await;
+    let answered = response.auth_response.unwrap();
+    assert_eq!((response.status, response.header.txn_id), (0, 3));
+    assert_eq!((answered.auth_plugin_name.as_str(), answered.payload.len()), ("AuthDisabledPlugin", 0));
+
+    let mut client = Client::connect(&bookie).await;
+    let Response::Auth(message) = client.v2(Request::Auth(asked.encode_to_vec().into())).await else {
+        panic!("an answer of the same kind")
+    };
+    assert_eq!(v3::AuthMessage::decode(message).unwrap(), answered);
+    assert_eq!(client.v2(add(1, 0)).await, added(Code::Ok, 1, 0));
+}
+
+#[tokio::test]
+async fn a_frame_over_the_limit_closes_its_connection() {
+    let world = World::new();
+    let mut config = world.config();
+    config.frame_bytes_max = 1 << 16;
+    let bookie = world.start_with(config).await.unwrap();
+    let mut client = Client::connect(&bookie).await;
+    // Header, key, and the entry's own header and digest stand before the payload.
+    let around = 4 + 20 + 32 + 4;
+    let fits = body_with(1, 0, &vec![1; (1 << 16) - around]);
+    assert_eq!(client.v2(add_with(KEY, Flags::NONE, fits, 1, 0)).await, added(Code::Ok, 1, 0));
+    let too_long = body_with(1, 1, &vec![1; (1 << 16) - around + 1]);
+    client.try_send_v2(&add_with(KEY, Flags::NONE, too_long, 1, 1)).await;
+    assert_eq!(client.frame().await, None);
 }
 
 #[tokio::test]

@@ -55,11 +55,11 @@ fn operation(header: &BkPacketHeader, packet: &Packet) -> Result<Request, Code> 
             Ok(Request::Info { header: *header, requested: request.requested.unwrap_or(0) })
         }
         OperationType::Auth => Ok(Request::Ready(response::authenticated(header))),
-        // No TLS here, and what upstream never implemented either.
-        OperationType::StartTls
-        | OperationType::RangeReadEntry
-        | OperationType::RangeAddEntry
-        | OperationType::BatchReadEntry => Err(Code::BadRequest),
+        OperationType::StartTls => Ok(Request::StartTls { header: *header }),
+        // What upstream never implemented either.
+        OperationType::RangeReadEntry | OperationType::RangeAddEntry | OperationType::BatchReadEntry => {
+            Err(Code::BadRequest)
+        }
     }
 }
 

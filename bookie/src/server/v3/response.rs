@@ -4,7 +4,8 @@ use bytes::Bytes;
 use magnetar_proto::bookkeeper::Code;
 use magnetar_proto::bookkeeper::v3::{
     AddResponse, BkPacketHeader, ForceLedgerResponse, GetBookieInfoResponse,
-    GetListOfEntriesOfLedgerResponse, ReadLacResponse, ReadResponse, Request, Response, WriteLacResponse,
+    GetListOfEntriesOfLedgerResponse, ReadLacResponse, ReadResponse, Request, Response, StartTlsResponse,
+    WriteLacResponse,
 };
 use magnetar_proto::ids::{EntryId, LedgerId};
 
@@ -129,4 +130,15 @@ pub(crate) fn authenticated(header: &BkPacketHeader) -> Answer {
     let mut response = bare(header, Code::Ok);
     response.auth_response = Some(no_authentication());
     answer(response)
+}
+
+/// The handshake may begin.
+pub(crate) fn tls_begins(header: &BkPacketHeader) -> Response {
+    let mut response = bare(header, Code::Ok);
+    response.start_tls_response = Some(StartTlsResponse {});
+    response
+}
+
+pub(crate) fn no_tls(header: &BkPacketHeader) -> Answer {
+    answer(bare(header, Code::BadRequest))
 }

@@ -1,4 +1,6 @@
-//! The network behind one trait: TCP now, TLS and QUIC beside it later.
+//! The network behind one trait: TCP now, QUIC beside it later; and TLS over any of its streams.
+
+pub mod tls;
 
 use futures_util::future::BoxFuture;
 use std::io;
@@ -11,7 +13,7 @@ pub type ReadHalf = Box<dyn AsyncRead + Send + Unpin>;
 /// The writing half of a connection. Dropping it closes that direction.
 pub type WriteHalf = Box<dyn AsyncWrite + Send + Unpin>;
 
-/// An established connection in two halves that share no lock.
+/// An established connection in two halves, which wait for each other at most within TLS.
 pub struct Stream {
     /// What the peer sends.
     pub reader: ReadHalf,
