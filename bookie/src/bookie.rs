@@ -3,9 +3,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use magnetar_common::Environment;
 use magnetar_common::bookies::ServiceInfo;
+use magnetar_common::clock::SharedClock;
 use magnetar_common::metadata::{MetadataError, SharedMetadata};
 use magnetar_common::net::BindError;
 use magnetar_common::net::tls::{TlsError, TlsServer};
@@ -15,7 +17,7 @@ use tokio::task::JoinHandle;
 use crate::config::Config;
 use crate::control::{Control, HttpPort, Phase, Port};
 use crate::cookie;
-use crate::engine::{Disk, Engine, Limits};
+use crate::engine::{Disk, Engine, Limits, Mode, ReadOnlyReason};
 use crate::error::{FatalError, OpenError};
 use crate::gc;
 use crate::identity::{IdentityError, Locks, data_dirs};
@@ -62,6 +64,7 @@ struct Parts {
     registration: Registration,
     gc: JoinHandle<()>,
     ports: Vec<Port>,
+    space: JoinHandle<()>,
     /// Held until the end: the directories are ours.
     _locks: Locks,
 }
@@ -108,6 +111,7 @@ impl Bookie {
                 device: config.journal_device,
                 unsafe_no_sync: config.journal_unsafe_no_sync,
             },
+            free_bytes_min: config.free_bytes_min,
         };
         let metrics = Metrics::new(env.clock.clone());
         let counting = metrics.clone();
@@ -125,6 +129,7 @@ impl Bookie {
             bookie: identity.bookie.clone(),
             service: ServiceInfo { host, port, tls: config.tls.is_some() },
             ttl: config.lease_ttl,
+            mode: engine.mode(),
         };
         let registration = match announcement.start().await {
             Ok(registration) => registration,
@@ -137,8 +142,9 @@ impl Bookie {
         control.reached(Phase::Serving);
         let collector = gc::Collector { engine: engine.clone(), metadata, clock: env.clock.clone() };
         let gc = tokio::spawn(collector.run(config.gc_interval));
+        let space = tokio::spawn(watch_space(engine.clone(), env.clock.clone(), config.space_interval));
         tracing::info!(bookie = %identity.bookie, address = %local_addr, instance = %identity.instance, "bookie serves");
-        let parts = Some(Parts { server, registration, gc, ports, _locks: locks });
+        let parts = Some(Parts { server, registration, gc, space, ports, _locks: locks });
         Ok(Bookie { id: identity.bookie, local_addr, http_addr, engine, control, parts })
     }
 
@@ -157,6 +163,17 @@ impl Bookie {
         self.http_addr
     }
 
+    /// Whether the bookie takes ordinary adds now, and if not, why.
+    pub fn mode(&self) -> Mode {
+        *self.engine.mode().borrow()
+    }
+
+    /// Refuses ordinary adds from now on, or no longer for this reason. The registration follows. Holds until the bookie
+    /// stops.
+    pub fn set_read_only(&self, read_only: bool) {
+        self.engine.set_read_only(ReadOnlyReason::Operator, read_only);
+    }
+
     /// Resolves when the bookie has failed for good, the first time a journal write or sync or a flush fails: it answers
     /// nothing more and its process should end. Cancel-safe.
     pub async fn failed(&self) -> FatalError {
@@ -168,11 +185,12 @@ impl Bookie {
     /// Takes the bookie off the list, closes its connections, writes everything into entry logs, checkpoints, and ends
     /// its threads. Entries are safe whatever this returns; after an error the next start replays the journal.
     pub async fn shutdown(mut self) -> Result<(), FatalError> {
-        let Some(Parts { server, registration, gc, ports, _locks }) = self.parts.take() else {
+        let Some(Parts { server, registration, gc, space, ports, _locks }) = self.parts.take() else {
             return Ok(());
         };
         self.control.reached(Phase::Stopping);
         gc.abort();
+        space.abort();
         registration.stop().await;
         server.close().await;
         let engine = self.engine.clone();
@@ -189,6 +207,7 @@ impl Drop for Bookie {
     fn drop(&mut self) {
         if let Some(parts) = self.parts.take() {
             parts.gc.abort();
+            parts.space.abort();
             parts.server.abort();
             self.engine.abandon();
         }
@@ -206,6 +225,16 @@ fn wire_limits(config: &Config) -> server::Limits {
         frame_bytes_max: config.frame_bytes_max,
         in_flight_bytes_max: config.in_flight_bytes_max,
         connections_max: config.connections_max,
+    }
+}
+
+/// Looks at the free space every `interval`, until aborted.
+async fn watch_space(engine: Arc<Engine<Durable>>, clock: SharedClock, interval: Duration) {
+    loop {
+        clock.sleep(interval).await;
+        let engine = engine.clone();
+        // Asking a file system can take long when it is in trouble. A panic there has been reported.
+        let _ = tokio::task::spawn_blocking(move || engine.check_space()).await;
     }
 }
 

@@ -48,6 +48,11 @@ pub struct Config {
     pub tls: Option<TlsConfig>,
     /// Take requests over TLS only: a connection that begins without is closed. Default false; needs `tls`.
     pub tls_required: bool,
+    /// Free space of a disk below which the bookie goes read-only; what is left is for the flush of what was accepted,
+    /// for compaction and for checkpoints. It is writable again with a quarter more. Default 512 MiB.
+    pub free_bytes_min: u64,
+    /// How often to look at the free space. Default 500 ms.
+    pub space_interval: Duration,
     /// How often to look for ledgers that the metadata store no longer has. Default 15 min. A ledger is dropped when
     /// two rounds in a row found it absent.
     pub gc_interval: Duration,
@@ -77,6 +82,8 @@ impl Config {
             connections_max: 10_000,
             tls: None,
             tls_required: false,
+            free_bytes_min: 512 << 20,
+            space_interval: Duration::from_millis(500),
             gc_interval: Duration::from_secs(15 * 60),
             lease_ttl: Duration::from_secs(30),
             http: None,

@@ -30,12 +30,12 @@ impl Claim {
         advertised: &str,
     ) -> Result<(Identity, identity::Locks), StartError> {
         let Claim { storage, dirs, metadata, random } = self;
-        let dirs = Arc::new(dirs);
-        let (locks, found) = {
-            let (storage, dirs) = (storage.clone(), dirs.clone());
+        let (locks, found, dirs) = {
+            let storage = storage.clone();
             let inspect = move || {
+                let dirs = Arc::new(identity::present(&*storage, dirs));
                 let locks = identity::lock(&storage, &dirs)?;
-                Ok::<_, IdentityError>((locks, identity::inspect(&storage, &dirs)?))
+                Ok::<_, IdentityError>((locks, identity::inspect(&storage, &dirs)?, dirs))
             };
             tokio::task::spawn_blocking(inspect).await.map_err(|_| StartError::Interrupted)??
         };

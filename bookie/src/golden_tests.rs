@@ -15,9 +15,13 @@ use crate::journal::segment::SegmentHeader;
 use crate::journal::{ReplayError, ReplayFrom, replay};
 use crate::testing::{body, content, instance, memory, overwrite};
 
+fn path(name: &str) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "tests", "golden", name].iter().collect()
+}
+
 /// Compares with, or updates, a file of the repository, and gives back what it holds.
 fn golden(name: &str, written: &[u8]) -> Vec<u8> {
-    let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests", "golden", name].iter().collect();
+    let path = path(name);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, written).unwrap();
     }
@@ -96,6 +100,8 @@ fn checkpoint() {
         sequence: 1000,
         floor: 3,
         next_log: 9,
+        number: 77,
+        incomplete: true,
         logs: vec![LogRow { log: 8, dir: 1, bytes: 4096 }],
         ledgers: vec![
             LedgerRow {
@@ -116,6 +122,9 @@ fn checkpoint() {
             },
         ],
     };
-    let golden = golden("checkpoint-v1.bin", &checkpoint.encode());
-    assert_eq!(Checkpoint::decode(&Bytes::from(golden)), Ok(checkpoint));
+    let golden = golden("checkpoint-v2.bin", &checkpoint.encode());
+    assert_eq!(Checkpoint::decode(&Bytes::from(golden)), Ok(checkpoint.clone()));
+    let first = std::fs::read(path("checkpoint-v1.bin")).unwrap();
+    let expected = Checkpoint { number: 0, incomplete: false, ..checkpoint };
+    assert_eq!(Checkpoint::decode(&Bytes::from(first)), Ok(expected));
 }

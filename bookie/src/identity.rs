@@ -81,7 +81,7 @@ pub enum IdentityError {
     WrongBookie { dir: PathBuf, found: BookieId, expected: BookieId },
     #[error("data directories {} and {} belong to different instances", first.display(), other.display())]
     Mixed { first: PathBuf, other: PathBuf },
-    #[error("data directory {} is empty although others of this bookie are not: its data is missing", dir.display())]
+    #[error("data directory {} is empty although others of this bookie are not: bring back its data, or, if its disk is lost, remove the directory to start without it", dir.display())]
     Missing { dir: PathBuf },
     #[error(
         "bookie {bookie} is known to the cluster, but its data directories are empty: bring back its data, or remove its cookie after its ledgers were re-replicated"
@@ -173,6 +173,31 @@ const IGNORED: [&str; 2] = [LOCK, "lost+found"];
 /// The directories of a running bookie; another process cannot take them until this is dropped.
 pub(crate) struct Locks {
     _locks: Vec<Box<dyn DirLock>>,
+}
+
+/// The directories to go on with: without ledger directories that are gone or cannot be read, as long as another one
+/// of this bookie is there. A directory that is there but empty is none of these: an operator who replaced a disk says
+/// so by removing the directory. Blocks.
+pub(crate) fn present(storage: &dyn Storage, dirs: Vec<DataDir>) -> Vec<DataDir> {
+    let listed: Vec<_> = dirs.iter().map(|dir| storage.list(&dir.path)).collect();
+    let stamped =
+        |at: usize| at > 0 && listed[at].as_ref().is_ok_and(|names| names.contains(&dirs[at].stamp));
+    if !(0..dirs.len()).any(stamped) {
+        return dirs;
+    }
+    let lost = |at: usize| {
+        let Err(error) = &listed[at] else { return false };
+        // These are mistakes to be told, not disks that died.
+        let mistake = matches!(
+            error.kind(),
+            io::ErrorKind::PermissionDenied
+                | io::ErrorKind::ReadOnlyFilesystem
+                | io::ErrorKind::NotADirectory
+        );
+        at > 0 && !mistake
+    };
+    let lost: Vec<bool> = (0..dirs.len()).map(lost).collect();
+    dirs.into_iter().zip(lost).filter(|(_, lost)| !lost).map(|(dir, _)| dir).collect()
 }
 
 /// Makes the directories if they do not exist and locks each of them. Blocks.

@@ -30,6 +30,7 @@ mod testing;
 pub use self::bookie::{Bookie, StartError};
 pub use self::checkpoint::{FormatError as CheckpointFormatError, ReadError as CheckpointError};
 pub use self::config::Config;
+pub use self::engine::{Mode, ReadOnlyReason};
 pub use self::entry_log::{FormatError as EntryLogFormatError, OpenError as EntryLogError};
 pub use self::error::{FatalError, OpenError};
 pub use self::identity::{IdentityError, InstanceId};

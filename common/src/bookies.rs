@@ -113,6 +113,11 @@ impl Bookies {
         self.writable.iter()
     }
 
+    /// Those that serve reads but take no new entries, in the order of their ids.
+    pub fn read_only(&self) -> impl Iterator<Item = (&BookieId, &ServiceInfo)> {
+        self.read_only.iter()
+    }
+
     /// Where a bookie is reached for reads and writes. An unregistered id of the form `host:port` resolves to itself.
     pub fn resolve(&self, id: &BookieId) -> Option<String> {
         let registered = self.writable.get(id).or_else(|| self.read_only.get(id));

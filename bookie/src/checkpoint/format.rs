@@ -1,13 +1,14 @@
 //! The bytes of a checkpoint.
 //!
 //! ```text
-//! magic[8] | version:u32 | instance[16] | sequence:u64 | floor:u64 | next_log:u64 | logs:u64 | ledgers:u64
+//! magic[8] | version:u32 | instance[16] | sequence:u64 | floor:u64 | next_log:u64 | logs:u64 | ledgers:u64 |
+//!          number:u64 | state:u32                                                          (from version 2 on)
 //! logs     { log:u64 | dir:u32 | bytes:u64 }*
 //! ledgers  { ledger:u64 | flags:u8 | [key[20]] | [lac:u64] | [len:u32 | explicit_lac[len]] | [deleted_ms:u64] }*
 //! crc32c:u32 over everything before it                                                                (big-endian)
 //! ```
 //!
-//! Flags: 1 fenced, 2 key follows, 4 LAC follows, 8 explicit LAC follows, 16 deleted: `deleted_ms:u64` follows.
+//! State: 1 incomplete. Flags: 1 fenced, 2 key follows, 4 LAC follows, 8 explicit LAC follows, 16 deleted: `deleted_ms:u64` follows.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use magnetar_proto::checksum::crc32c;
@@ -16,10 +17,14 @@ use magnetar_proto::ids::{EntryId, LedgerId};
 use crate::identity::InstanceId;
 
 /// Version this code writes; it reads 1..=VERSION.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 const MAGIC: [u8; 8] = *b"MAGCKPT\n";
 const FIXED_BYTES: usize = 8 + 4 + 16 + 5 * 8;
+const FIXED_BYTES_V2: usize = 8 + 4;
+
+/// Bit of the state: acknowledged records are missing.
+const INCOMPLETE: u32 = 1;
 
 mod flag {
     pub(super) const FENCED: u8 = 1;
@@ -40,6 +45,11 @@ pub(crate) struct Checkpoint {
     pub(crate) floor: u64,
     /// Log ids from here on have not been used by a durable checkpoint.
     pub(crate) next_log: u64,
+    /// Grows by one from checkpoint to checkpoint; 0 in version 1. Of two copies the one with the higher number counts.
+    pub(crate) number: u64,
+    /// Journal records that may have been acknowledged were found missing at some start: nothing may be called absent
+    /// and no ordinary add taken until an operator accepts the loss.
+    pub(crate) incomplete: bool,
     pub(crate) logs: Vec<LogRow>,
     pub(crate) ledgers: Vec<LedgerRow>,
 }
@@ -76,7 +86,9 @@ pub enum FormatError {
 
 impl Checkpoint {
     pub(crate) fn encode(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(FIXED_BYTES + self.logs.len() * 20 + self.ledgers.len() * 40);
+        let mut out = BytesMut::with_capacity(
+            FIXED_BYTES + FIXED_BYTES_V2 + self.logs.len() * 20 + self.ledgers.len() * 40,
+        );
         out.put_slice(&MAGIC);
         out.put_u32(VERSION);
         out.put_slice(self.instance.as_bytes());
@@ -85,6 +97,8 @@ impl Checkpoint {
         out.put_u64(self.next_log);
         out.put_u64(self.logs.len() as u64);
         out.put_u64(self.ledgers.len() as u64);
+        out.put_u64(self.number);
+        out.put_u32(if self.incomplete { INCOMPLETE } else { 0 });
         for row in &self.logs {
             out.put_u64(row.log);
             out.put_u32(row.dir);
@@ -109,14 +123,18 @@ impl Checkpoint {
         if version > VERSION {
             return Err(FormatError::Newer { version });
         }
-        Self::decode_body(&mut rest).ok_or(FormatError::Damaged)
+        Self::decode_body(version, &mut rest).ok_or(FormatError::Damaged)
     }
 
-    fn decode_body(rest: &mut Bytes) -> Option<Checkpoint> {
+    fn decode_body(version: u32, rest: &mut Bytes) -> Option<Checkpoint> {
         let mut instance = [0; 16];
         rest.try_copy_to_slice(&mut instance).ok()?;
         let (sequence, floor, next_log) = (rest.get_u64(), rest.get_u64(), rest.get_u64());
         let (logs, ledgers) = (rest.get_u64(), rest.get_u64());
+        let (number, state) = match version {
+            1 => (0, 0),
+            _ => (rest.try_get_u64().ok()?, rest.try_get_u32().ok()?),
+        };
         let logs = (0..logs)
             .map(|_| {
                 let (log, dir) = (rest.try_get_u64().ok()?, rest.try_get_u32().ok()?);
@@ -125,7 +143,10 @@ impl Checkpoint {
             .collect::<Option<_>>()?;
         let ledgers = (0..ledgers).map(|_| LedgerRow::decode(rest)).collect::<Option<_>>()?;
         let instance = InstanceId::from_bytes(instance);
-        (!rest.has_remaining()).then_some(Checkpoint { instance, sequence, floor, next_log, logs, ledgers })
+        let incomplete = state & INCOMPLETE != 0;
+        let checkpoint =
+            Checkpoint { instance, sequence, floor, next_log, number, incomplete, logs, ledgers };
+        (!rest.has_remaining() && state & !INCOMPLETE == 0).then_some(checkpoint)
     }
 }
 
@@ -210,6 +231,8 @@ mod tests {
             sequence: 11,
             floor: 3,
             next_log: 9,
+            number: 4,
+            incomplete: true,
             logs: vec![LogRow { log: 8, dir: 1, bytes: 4096 }],
             ledgers: vec![plain, full],
         }

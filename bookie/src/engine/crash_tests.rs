@@ -50,6 +50,7 @@ impl History {
             journal_bytes: 6_000,
             segment_bytes: 2_000,
             journal_device: DeviceOptions::default(),
+            free_bytes_min: 0,
         };
         let complete =
             Box::new(move |tokens: &mut Vec<_>| tokens.drain(..).for_each(|token| _ = send.send(token)));

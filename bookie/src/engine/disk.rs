@@ -1,12 +1,14 @@
 //! Where the bookie's files are, and the steps of a flush that touch them.
 
 use std::io;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use magnetar_common::storage::Storage;
+use magnetar_proto::ids::{EntryId, LedgerId};
 
-use crate::cache::Generation;
 use crate::checkpoint::{self, Checkpoint, LogRow};
 use crate::entry_log::{self, Log, OpenError, Run, format};
 use crate::identity::InstanceId;
@@ -16,7 +18,7 @@ use crate::identity::InstanceId;
 pub(crate) struct Disk {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) journal_dir: PathBuf,
-    /// At least one; the first also holds the checkpoint.
+    /// At least one. Each has a copy of the checkpoint, and so has the journal's.
     pub(crate) ledger_dirs: Vec<PathBuf>,
     pub(crate) instance: InstanceId,
 }
@@ -35,16 +37,14 @@ impl OpenLog {
 }
 
 impl Disk {
-    fn checkpoint_dir(&self) -> &Path {
-        &self.ledger_dirs[0]
-    }
-
     pub(super) fn read_checkpoint(&self) -> Result<Option<Checkpoint>, checkpoint::ReadError> {
-        checkpoint::read(&self.storage, self.checkpoint_dir())
+        let dirs = iter::once(&self.journal_dir).chain(&self.ledger_dirs).map(PathBuf::as_path);
+        checkpoint::newest(&self.storage, dirs)
     }
 
-    pub(super) fn replace_checkpoint(&self, checkpoint: &Checkpoint) -> io::Result<()> {
-        checkpoint::replace(&self.storage, self.checkpoint_dir(), checkpoint)
+    /// Replaces the copy of the checkpoint in `dir`.
+    pub(super) fn replace_checkpoint(&self, dir: &Path, encoded: &Bytes) -> io::Result<()> {
+        checkpoint::replace(&self.storage, dir, encoded)
     }
 
     fn log_path(&self, row: &LogRow) -> Option<PathBuf> {
@@ -59,16 +59,21 @@ impl Disk {
         Ok((OpenLog { log: Arc::new(log), dir: row.dir }, runs))
     }
 
-    /// Writes a generation as log number `log` and opens it.
+    /// Writes log number `log` from sorted entries into ledger directory `dir`, and opens it. A failed attempt leaves
+    /// nothing that takes space.
     pub(super) fn write_log(
         &self,
+        dir: usize,
         log: u64,
-        generation: &Generation,
+        entries: impl Iterator<Item = (LedgerId, EntryId, Bytes)>,
     ) -> Result<(OpenLog, Vec<Run>), OpenError> {
-        let dir = (log % self.ledger_dirs.len() as u64) as u32;
-        let path = &self.ledger_dirs[dir as usize];
-        let bytes = entry_log::write(&self.storage, path, self.instance, log, generation.sorted())?;
-        self.open_log(&LogRow { log, dir, bytes })
+        let path = &self.ledger_dirs[dir];
+        let written = entry_log::write(&self.storage, path, self.instance, log, entries);
+        if written.is_err() {
+            // What cannot be removed now is removed at the next start.
+            let _ = self.storage.remove(&path.join(format::temporary_name(log)));
+        }
+        self.open_log(&LogRow { log, dir: dir as u32, bytes: written? })
     }
 
     /// Unlinks a log that no durable checkpoint names any more.
@@ -79,29 +84,33 @@ impl Disk {
         }
     }
 
-    /// Unlinks what a crash left: unfinished logs, and finished ones that no checkpoint came to name. The journal still
-    /// has their entries.
-    pub(super) fn remove_leftovers(&self, alive: &[LogRow]) -> io::Result<()> {
-        for (dir, path) in self.ledger_dirs.iter().enumerate() {
-            for name in self.storage.list(path)? {
-                let unnamed = format::parse_file_name(&name)
-                    .is_some_and(|log| !alive.iter().any(|row| row.log == log && row.dir as usize == dir));
-                if unnamed || format::is_temporary_name(&name) {
-                    tracing::info!(file = %path.join(&name).display(), "removing an entry log that no checkpoint names");
-                    self.storage.remove(&path.join(&name))?;
-                }
+    /// Every sealed log in the directories that can be listed, ascending by id.
+    pub(super) fn sealed_logs(&self) -> io::Result<Vec<LogRow>> {
+        let mut rows = Vec::new();
+        for (dir, path) in self.listable() {
+            for log in self.storage.list(path)?.iter().filter_map(|name| format::parse_file_name(name)) {
+                let bytes = self.storage.open(&path.join(format::file_name(log)))?.len()?;
+                rows.push(LogRow { log, dir: dir as u32, bytes });
             }
         }
-        Ok(())
+        rows.sort_unstable_by_key(|row| row.log);
+        Ok(rows)
     }
 
-    /// Free and total bytes over the ledger directories.
-    pub(super) fn space(&self) -> io::Result<(u64, u64)> {
-        let mut sum = (0, 0);
-        for dir in &self.ledger_dirs {
-            let space = self.storage.space(dir)?;
-            sum = (sum.0 + space.free, sum.1 + space.total);
+    /// Unlinks logs that were never finished: the journal has their entries.
+    pub(super) fn remove_temporaries(&self) {
+        for (_, path) in self.listable() {
+            let names = self.storage.list(path).unwrap_or_default();
+            for name in names.iter().filter(|name| format::is_temporary_name(name)) {
+                // One that stays only takes space.
+                let _ = self.storage.remove(&path.join(name));
+            }
         }
-        Ok(sum)
+    }
+
+    /// The directories that are not lost.
+    fn listable(&self) -> impl Iterator<Item = (usize, &Path)> {
+        let dirs = self.ledger_dirs.iter().map(PathBuf::as_path).enumerate();
+        dirs.filter(|(_, path)| self.storage.list(path).is_ok())
     }
 }

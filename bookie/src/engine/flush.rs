@@ -1,22 +1,56 @@
 //! The flush thread: takes the write cache's active generation, writes it as an entry log, replaces the checkpoint,
 //! lets the journal free its segments. In this order, each step durable before the next.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
+use bytes::Bytes;
+use magnetar_proto::ids::{EntryId, LedgerId};
+
+use super::dirs::is_full;
+use super::disk::OpenLog;
 use super::{Engine, Limits, State};
+use crate::cache::Generation;
 use crate::checkpoint::{Checkpoint, LedgerRow};
+use crate::entry_log::{self, Run};
 use crate::error::FatalError;
 
 /// Ledger rows copied under one hold of the engine's lock.
 const ROWS_PER_TURN: usize = 512;
 
 /// Wakes the flush thread.
-#[derive(Default)]
 pub(super) struct FlushSignal {
     state: Mutex<Signal>,
     changed: Condvar,
     /// Held for the whole of a flush, and by whoever else moves or drops logs: one at a time.
-    covered: Mutex<Covered>,
+    progress: Mutex<Progress>,
+    /// A generation waits for disk space.
+    stuck: AtomicBool,
+}
+
+/// How far flushes and checkpoints have come.
+pub(super) struct Progress {
+    covered: Covered,
+    /// Number of the last checkpoint.
+    number: u64,
+    /// A generation taken from the cache that no log holds yet.
+    pending: Option<Taken>,
+}
+
+/// A generation to flush.
+struct Taken {
+    generation: Arc<Generation>,
+    /// The last journal sequence that it contains.
+    sequence: u64,
+    /// The log it goes to.
+    log: u64,
+}
+
+impl Progress {
+    /// What the start found and did.
+    pub(super) fn new(covered: Covered, number: u64) -> Self {
+        Progress { covered, number, pending: None }
+    }
 }
 
 /// Which part of the journal the durable checkpoint makes unnecessary.
@@ -33,14 +67,23 @@ struct Signal {
 }
 
 impl FlushSignal {
-    /// For an engine whose checkpoint covers this.
-    pub(super) fn new(covered: Covered) -> Self {
-        FlushSignal { covered: Mutex::new(covered), ..FlushSignal::default() }
+    pub(super) fn new(progress: Progress) -> Self {
+        FlushSignal {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            progress: Mutex::new(progress),
+            stuck: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether a flush waits for disk space.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.stuck.load(Ordering::Relaxed)
     }
 
     /// Waits for the running flush and keeps the next one from beginning.
-    pub(super) fn hold(&self) -> MutexGuard<'_, Covered> {
-        self.covered.lock().expect("nothing panics while flushing")
+    pub(super) fn hold(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().expect("nothing panics while flushing")
     }
 
     /// A flush begins soon, after the one that runs.
@@ -87,6 +130,7 @@ impl<T: Send + 'static> Engine<T> {
         let engine = self.clone();
         std::thread::Builder::new().name("bookie-flush".into()).spawn(move || {
             while engine.flush.wait() {
+                // A full disk is not the end: the next look at the free space asks again.
                 if let Err(error) = engine.flush_now() {
                     engine.fail(error);
                     return;
@@ -105,71 +149,119 @@ impl<T: Send + 'static> Engine<T> {
         });
     }
 
-    /// Flushes everything accepted so far and checkpoints, if there is anything new. Blocks.
-    pub(super) fn flush_now(&self) -> Result<(), FatalError> {
+    /// Flushes everything accepted so far and checkpoints, if there is anything new; false when the disks are full, and
+    /// the journal must keep it. Blocks.
+    pub(super) fn flush_now(&self) -> Result<bool, FatalError> {
         // Whoever finds nothing new must still wait for the flush that took it: a stop would end the process under it.
-        let mut covered = self.flush.hold();
-        let new = {
+        let mut progress = self.flush.hold();
+        // What waited for space first, then what has come since.
+        let written = progress.pending.is_none() || self.flush_held(&mut progress)?;
+        let news = {
             let state = self.lock();
             state.journal_bytes > 0 || !state.cache.active().is_empty()
         };
-        if new { self.flush_held(&mut covered) } else { Ok(()) }
+        if written && news { self.flush_held(&mut progress) } else { Ok(written) }
     }
 
-    fn flush_held(&self, covered: &mut Covered) -> Result<(), FatalError> {
+    fn flush_held(&self, progress: &mut Progress) -> Result<bool, FatalError> {
         let begun = self.metrics.now();
-        let result = self.flush_generation(covered);
+        let result = self.flush_generation(progress);
         self.metrics.storage.flush.ended(self.metrics.now() - begun, &result);
         result
     }
 
-    fn flush_generation(&self, covered: &mut Covered) -> Result<(), FatalError> {
-        let (generation, sequence, log) = {
-            let mut state = self.lock();
-            state.journal_bytes = 0;
-            // Everything in this generation, and every fact of the ledger table so far, was queued up to here.
-            let sequence = self.journal.last_assigned();
-            (state.cache.swap(), sequence, state.take_log_id())
-        };
-        let written = if generation.is_empty() {
-            None
-        } else {
+    /// Writes the pending generation, or else the active one, and checkpoints; false when the disks are full.
+    fn flush_generation(&self, progress: &mut Progress) -> Result<bool, FatalError> {
+        let taken = progress.pending.take().unwrap_or_else(|| self.take_generation());
+        let Taken { generation, sequence, log } = taken;
+        if !generation.is_empty() {
             let begun = self.metrics.now();
-            let written = self.disk.write_log(log, &generation).map_err(FatalError::entry_log);
+            let written = self.write_log(log, || generation.sorted());
             self.metrics.storage.flush_log.ended(self.metrics.now() - begun, &written);
-            Some(written?)
-        };
-        drop(generation);
-        if let Some((open, runs)) = written {
+            let Some((open, runs)) = written? else {
+                progress.pending = Some(Taken { generation, sequence, log });
+                self.flush.stuck.store(true, Ordering::Relaxed);
+                self.found_no_space();
+                return Ok(false);
+            };
             self.metrics.storage.flush_bytes.record(open.log.bytes);
             self.index_log(open, &runs);
         }
+        drop(generation);
         // Only now: a reader finds an entry in the cache or in the index at any moment.
         let released = self.lock().cache.release();
         drop(released);
+        self.flush.stuck.store(false, Ordering::Relaxed);
         self.journal.wait_durable(sequence).map_err(|_| FatalError::Stopped)?;
         let floor = self.journal.floor(sequence);
-        self.write_checkpoint(Covered { sequence, floor })?;
-        *covered = Covered { sequence, floor };
-        self.journal.free_below(floor).map_err(FatalError::journal)
+        progress.covered = Covered { sequence, floor };
+        let recorded = self.write_checkpoint(progress)?;
+        if recorded {
+            self.journal.free_below(floor).map_err(FatalError::journal)?;
+        }
+        Ok(recorded)
     }
 
-    /// Replaces the checkpoint by one with the logs and ledgers of this moment. Ledger rows may be newer than what the
-    /// journal is covered for: their facts only accumulate, and replaying a fact again changes nothing. (Except that
-    /// replay may bring a deleted ledger back; it is then found deleted again.) Blocks. The caller holds the flush.
-    pub(super) fn write_checkpoint(&self, covered: Covered) -> Result<(), FatalError> {
-        let checkpoint = self.checkpoint(covered);
+    fn take_generation(&self) -> Taken {
+        let mut state = self.lock();
+        state.journal_bytes = 0;
+        // Everything in this generation, and every fact of the ledger table so far, was queued up to here.
+        let sequence = self.journal.last_assigned();
+        Taken { generation: state.cache.swap(), sequence, log: state.take_log_id() }
+    }
+
+    /// Writes a log into some ledger directory; `None` when all are full. Blocks.
+    pub(super) fn write_log<I: Iterator<Item = (LedgerId, EntryId, Bytes)>>(
+        &self,
+        log: u64,
+        sorted: impl Fn() -> I,
+    ) -> Result<Option<(OpenLog, Vec<Run>)>, FatalError> {
+        let write = |dir| self.disk.write_log(dir, log, sorted());
+        self.in_some_dir(log, entry_log::OpenError::io, write).map_err(FatalError::entry_log)
+    }
+
+    /// Replaces every copy of the checkpoint by one with the logs and ledgers of this moment; false when not one could
+    /// be for want of space: then nothing that the checkpoint before names may be removed. Ledger rows may be newer
+    /// than what the journal is covered for: their facts only accumulate, and replaying a fact again changes nothing.
+    /// (Except that replay may bring a deleted ledger back; it is then found deleted again.) Blocks.
+    pub(super) fn write_checkpoint(&self, progress: &mut Progress) -> Result<bool, FatalError> {
+        progress.number += 1;
+        let encoded = self.checkpoint(progress).encode();
         let begun = self.metrics.now();
-        let replaced = self.disk.replace_checkpoint(&checkpoint).map_err(FatalError::checkpoint);
+        let replaced = self.replace_copies(&encoded);
         self.metrics.storage.checkpoint.ended(self.metrics.now() - begun, &replaced);
         replaced
     }
 
-    fn checkpoint(&self, covered: Covered) -> Checkpoint {
-        let Covered { sequence, floor } = covered;
-        let (count, logs, next_log) = {
+    fn replace_copies(&self, encoded: &Bytes) -> Result<bool, FatalError> {
+        let mut copies = 0;
+        match self.disk.replace_checkpoint(&self.disk.journal_dir, encoded) {
+            Ok(()) => copies += 1,
+            Err(error) if is_full(&error) => {}
+            Err(error) => return Err(FatalError::checkpoint(error)),
+        }
+        for dir in self.dirs.usable() {
+            match self.disk.replace_checkpoint(self.dirs.path(dir), encoded) {
+                Ok(()) => copies += 1,
+                Err(error) if is_full(&error) => self.dirs.set_full(dir),
+                Err(error) if self.dirs.counts().1 > 1 => {
+                    tracing::error!(dir = %self.dirs.path(dir).display(), %error, "a ledger directory fails; going on without it");
+                    self.dirs.lose(dir);
+                }
+                Err(error) => return Err(FatalError::checkpoint(error)),
+            }
+        }
+        if copies == 0 {
+            self.found_no_space();
+        }
+        Ok(copies > 0)
+    }
+
+    fn checkpoint(&self, progress: &Progress) -> Checkpoint {
+        let Covered { sequence, floor } = progress.covered;
+        let (count, logs, next_log, incomplete) = {
             let state = self.lock();
-            (state.ledgers.len(), state.log_rows(), state.next_log)
+            (state.ledgers.len(), state.log_rows(), state.next_log, state.incomplete)
         };
         let mut ledgers: Vec<LedgerRow> = Vec::with_capacity(count);
         let mut from = Some(0);
@@ -179,6 +271,7 @@ impl<T: Send + 'static> Engine<T> {
             ledgers.extend(rows.map(|ledger| state.ledgers.row(ledger)));
             from = next;
         }
-        Checkpoint { instance: self.disk.instance, sequence, floor, next_log, logs, ledgers }
+        let (instance, number) = (self.disk.instance, progress.number);
+        Checkpoint { instance, sequence, floor, next_log, number, incomplete, logs, ledgers }
     }
 }

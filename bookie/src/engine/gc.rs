@@ -3,6 +3,7 @@
 use magnetar_proto::ids::LedgerId;
 
 use super::Engine;
+use super::disk::OpenLog;
 use crate::error::FatalError;
 use crate::index::Ledger;
 
@@ -63,18 +64,24 @@ impl<T: Send + 'static> Engine<T> {
     /// Unlinks logs without live entries and returns their bytes. Blocks.
     pub(crate) fn drop_dead_logs(&self) -> Result<u64, FatalError> {
         // A log that is coming into the index looks dead until its first runs have come.
-        let covered = self.flush.hold();
-        let dead = {
+        let mut progress = self.flush.hold();
+        let dead: Vec<OpenLog> = {
             let mut state = self.lock();
             let is_dead = |log: &u64| state.ledgers.use_of(*log).entries == 0;
             let dead: Vec<u64> = state.logs.keys().copied().filter(is_dead).collect();
             // The next checkpoint must not name them, and only then may the files go.
-            dead.iter().filter_map(|log| state.logs.remove(log)).map(|open| open.row()).collect::<Vec<_>>()
+            dead.iter().filter_map(|log| state.logs.remove(log)).collect()
         };
         if dead.is_empty() {
             return Ok(0);
         }
-        self.write_checkpoint(*covered)?;
+        if !self.write_checkpoint(&mut progress)? {
+            // The checkpoint before still names them. Another round tries again.
+            let mut state = self.lock();
+            state.logs.extend(dead.into_iter().map(|open| (open.log.id, open)));
+            return Ok(0);
+        }
+        let dead: Vec<_> = dead.iter().map(OpenLog::row).collect();
         for row in &dead {
             tracing::info!(log = row.log, bytes = row.bytes, "removing an entry log without live entries");
             self.disk.remove_log(row).map_err(FatalError::checkpoint)?;

@@ -4,26 +4,32 @@
 
 #[cfg(test)]
 mod crash_tests;
+mod dirs;
 mod disk;
 mod flush;
 mod gc;
 mod logs;
+mod mode;
 mod open;
 mod overview;
 mod read;
+mod space;
+#[cfg(test)]
+mod space_tests;
 #[cfg(test)]
 mod tests;
 mod turn;
 
 use std::collections::HashMap;
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use self::dirs::Dirs;
 pub(crate) use self::disk::Disk;
 use self::disk::OpenLog;
 use self::flush::FlushSignal;
+pub use self::mode::{Mode, ReadOnlyReason};
 pub(crate) use self::read::{Lookup, Place};
 pub(crate) use self::turn::{Add, Refused, Turn};
 use crate::cache::WriteCache;
@@ -40,6 +46,8 @@ pub(crate) struct Limits {
     pub(crate) journal_bytes: u64,
     pub(crate) segment_bytes: u64,
     pub(crate) journal_device: DeviceOptions,
+    /// Free space of a disk below which the bookie goes read-only.
+    pub(crate) free_bytes_min: u64,
 }
 
 /// Bytes that an entry takes in the write cache beside its body: map and vector slots, and its share of the index.
@@ -55,11 +63,15 @@ struct State {
     next_log: u64,
     /// Bytes journalled since the last checkpoint began.
     journal_bytes: u64,
+    /// Acknowledged journal records are missing: nothing can be said to be absent.
+    incomplete: bool,
+    mode: Mode,
 }
 
 /// `T` is handed back when the records submitted with it are durable.
 pub(crate) struct Engine<T> {
     disk: Disk,
+    dirs: Dirs,
     limits: Limits,
     state: Mutex<State>,
     journal: Journal<T>,
@@ -67,6 +79,7 @@ pub(crate) struct Engine<T> {
     flush: FlushSignal,
     failed: watch::Sender<Option<FatalError>>,
     metrics: Arc<Metrics>,
+    mode: watch::Sender<Mode>,
 }
 
 impl<T: Send + 'static> Engine<T> {
@@ -75,19 +88,27 @@ impl<T: Send + 'static> Engine<T> {
     }
 
     /// Waits until the write cache has room for `bytes` (see [`ENTRY_OVERHEAD_BYTES`]), at most half of the cache: the
-    /// place where a full cache pushes back on the sockets. Cancel-safe.
-    pub(crate) async fn room(&self, bytes: usize) -> OwnedSemaphorePermit {
+    /// place where a full cache pushes back on the sockets. `None` when there is none and no flush can make any,
+    /// because the disks are full: the adds must be refused. Cancel-safe.
+    pub(crate) async fn room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let permits = u32::try_from(bytes).expect("a batch is bounded by the frame limit");
         if let Ok(room) = self.room.clone().try_acquire_many_owned(permits) {
-            return room;
+            return Some(room);
         }
         // What fills the cache may be less than what starts a flush by itself.
         self.flush.request();
         let begun = self.metrics.now();
-        let room = self.room.clone().acquire_many_owned(permits).await;
+        let mut mode = self.mode();
+        let room = tokio::select! {
+            biased;
+            room = self.room.clone().acquire_many_owned(permits) => {
+                Some(room.expect("the engine never closes its room"))
+            }
+            _ = mode.wait_for(|mode| mode.is_exhausted()) => None,
+        };
         self.metrics.storage.throttled_requests.add(1);
         self.metrics.storage.throttled.succeeded(self.metrics.now() - begun, 1);
-        room.expect("the engine never closes its room")
+        room
     }
 
     /// Takes the lock for one batch of requests.
@@ -100,16 +121,12 @@ impl<T: Send + 'static> Engine<T> {
         self.failed.subscribe()
     }
 
-    /// Free and total bytes of the ledger directories.
-    pub(crate) fn space(&self) -> io::Result<(u64, u64)> {
-        self.disk.space()
-    }
-
     /// Makes everything durable outside of the journal, then ends the threads. Blocks. The caller has stopped all
     /// requests.
     pub(crate) fn close(&self) -> Result<(), FatalError> {
         self.flush.stop();
-        let flushed = self.flush_now();
+        // What a full disk does not take stays in the journal.
+        let flushed = self.flush_now().map(drop);
         self.journal.stop();
         let failed = self.failed.borrow().clone();
         failed.map_or(flushed, Err)

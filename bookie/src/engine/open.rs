@@ -1,6 +1,6 @@
 //! Opening the stored state: checkpoint, logs, journal, in this order; then the threads start.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::{Arc, Mutex};
 
@@ -8,11 +8,12 @@ use bytes::Buf;
 use magnetar_proto::ids::{EntryId, LedgerId};
 use tokio::sync::{Semaphore, watch};
 
+use super::dirs::Dirs;
 use super::disk::{Disk, OpenLog};
-use super::flush::{Covered, FlushSignal};
-use super::{ENTRY_OVERHEAD_BYTES, Engine, Limits, State};
+use super::flush::{Covered, FlushSignal, Progress};
+use super::{ENTRY_OVERHEAD_BYTES, Engine, Limits, Mode, ReadOnlyReason, State};
 use crate::cache::WriteCache;
-use crate::checkpoint::{Checkpoint, LogRow};
+use crate::checkpoint::{self, Checkpoint, LogRow};
 use crate::entry_log::{self, Run};
 use crate::error::{FatalError, OpenError};
 use crate::index::Ledgers;
@@ -30,12 +31,15 @@ impl<T: Send + 'static> Engine<T> {
         complete: Complete<T>,
     ) -> Result<Arc<Engine<T>>, OpenError> {
         let room = Arc::new(Semaphore::new(limits.write_cache_bytes));
+        let dirs = Dirs::open(&*disk.storage, &disk.ledger_dirs);
         let mut loader = Loader {
             disk: &disk,
+            dirs: &dirs,
             limits,
             room: room.clone(),
             state: State::empty(),
             covered: Covered::default(),
+            number: 0,
         };
         let from = loader.load_checkpoint()?;
         let replayed = journal::replay(
@@ -45,7 +49,16 @@ impl<T: Send + 'static> Engine<T> {
             from,
             &mut |sequence, record| loader.apply(sequence, record),
         )?;
-        let Loader { state, covered, .. } = loader;
+        for damage in &replayed.damage {
+            tracing::error!(%damage, "the journal is damaged; going on read-only, and nothing is called absent");
+        }
+        loader.state.incomplete |= !replayed.damage.is_empty();
+        loader.settle_unnamed()?;
+        let Loader { mut state, covered, number, .. } = loader;
+        if state.incomplete {
+            state.mode = state.mode.with(ReadOnlyReason::Incomplete, true);
+        }
+        let (mode, _) = watch::channel(state.mode);
         let (failed, _) = watch::channel(None);
         let reporting = failed.clone();
         let hooks = Hooks {
@@ -60,14 +73,21 @@ impl<T: Send + 'static> Engine<T> {
             Journal::start(disk.storage.clone(), &disk.journal_dir, disk.instance, options, replayed, hooks)?;
         let engine = Arc::new(Engine {
             disk,
+            dirs,
             limits,
             state: Mutex::new(state),
             journal,
             room,
-            flush: FlushSignal::new(covered),
+            flush: FlushSignal::new(Progress::new(covered, number)),
             failed,
             metrics,
+            mode,
         });
+        if engine.lock().incomplete {
+            // The journal's evidence may be freed by the next flush.
+            engine.write_checkpoint(&mut engine.flush.hold())?;
+        }
+        engine.check_space();
         engine.start_flushing()?;
         Ok(engine)
     }
@@ -82,6 +102,8 @@ impl State {
             damaged_logs: Vec::new(),
             next_log: 1,
             journal_bytes: 0,
+            incomplete: false,
+            mode: Mode::default(),
         }
     }
 
@@ -103,23 +125,34 @@ impl State {
 
 struct Loader<'a> {
     disk: &'a Disk,
+    dirs: &'a Dirs,
     limits: Limits,
     room: Arc<Semaphore>,
     state: State,
     covered: Covered,
+    /// Of the last checkpoint.
+    number: u64,
 }
 
 impl Loader<'_> {
     fn load_checkpoint(&mut self) -> Result<ReplayFrom, OpenError> {
-        let Some(checkpoint) = self.disk.read_checkpoint()? else {
-            self.disk.remove_leftovers(&[])?;
-            return Ok(ReplayFrom { floor: None, sequence: 0 });
+        // Ids of files that no checkpoint names are not used again as long as the files may matter.
+        let last_file = self.disk.sealed_logs()?.iter().map(|row| row.log).max().unwrap_or(0);
+        self.state.next_log = last_file + 1;
+        let checkpoint = match self.disk.read_checkpoint() {
+            Ok(Some(checkpoint)) if checkpoint.instance != self.disk.instance => {
+                return Err(OpenError::ForeignCheckpoint);
+            }
+            Ok(Some(checkpoint)) => checkpoint,
+            // The journal tells what that means: nothing if it reaches back to the beginning.
+            Ok(None) | Err(checkpoint::ReadError::Format(checkpoint::FormatError::Damaged)) => {
+                return Ok(ReplayFrom { floor: None, sequence: 0 });
+            }
+            Err(error) => return Err(error.into()),
         };
-        if checkpoint.instance != self.disk.instance {
-            return Err(OpenError::ForeignCheckpoint);
-        }
-        let Checkpoint { sequence, floor, next_log, logs, ledgers, .. } = checkpoint;
-        self.disk.remove_leftovers(&logs)?;
+        let Checkpoint { sequence, floor, next_log, number, incomplete, logs, ledgers, .. } = checkpoint;
+        (self.state.incomplete, self.number) = (incomplete, number);
+        self.state.next_log = self.state.next_log.max(next_log);
         for row in ledgers {
             self.state.ledgers.restore(row);
         }
@@ -127,14 +160,42 @@ impl Loader<'_> {
         for row in logs {
             self.open_log(row)?;
         }
-        self.state.next_log = next_log;
         self.covered = Covered { sequence, floor };
         Ok(ReplayFrom { floor: Some(floor), sequence })
     }
 
+    /// Decides about sealed logs that the checkpoint did not name. After a whole replay they are what a crash left, and
+    /// the journal has their entries: they go. After a damaged one they may be all that is left of some entries.
+    fn settle_unnamed(&mut self) -> Result<(), OpenError> {
+        let rows = self.state.log_rows();
+        let named: HashSet<u64> = rows.iter().map(|row| row.log).collect();
+        let unnamed = self.disk.sealed_logs()?.into_iter().filter(|row| !named.contains(&row.log));
+        for row in unnamed {
+            if !self.state.incomplete {
+                self.disk.remove_log(&row)?;
+                continue;
+            }
+            tracing::warn!(log = row.log, "taking up an entry log that no readable checkpoint names");
+            self.open_log_with(row, |ledgers, runs| {
+                runs.iter().for_each(|run| _ = ledgers.ensure(run.ledger));
+            })?;
+        }
+        self.disk.remove_temporaries();
+        Ok(())
+    }
+
     fn open_log(&mut self, row: LogRow) -> Result<(), OpenError> {
+        self.open_log_with(row, |_, _| {})
+    }
+
+    fn open_log_with(
+        &mut self,
+        row: LogRow,
+        prepare: impl FnOnce(&mut Ledgers, &[Run]),
+    ) -> Result<(), OpenError> {
         match self.disk.open_log(&row) {
             Ok((open, runs)) => {
+                prepare(&mut self.state.ledgers, &runs);
                 self.state.add_log(open, &runs);
                 Ok(())
             }
@@ -147,11 +208,9 @@ impl Loader<'_> {
                 self.state.damaged_logs.push(row);
                 Ok(())
             }
-            Err(entry_log::OpenError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
-                tracing::error!(
-                    log = row.log,
-                    "an entry log is missing: what is not found elsewhere cannot be called absent"
-                );
+            // One disk of several that cannot be read must not take the others with it.
+            Err(entry_log::OpenError::Io(error)) => {
+                tracing::error!(log = row.log, %error, "an entry log cannot be read: what is not found elsewhere cannot be called absent");
                 self.state.damaged_logs.push(row);
                 Ok(())
             }
@@ -204,22 +263,42 @@ impl Loader<'_> {
     fn flush(&mut self, covered: u64) -> Result<(), OpenError> {
         let generation = self.state.cache.swap();
         let log = self.state.next_log;
-        let (open, runs) = self.disk.write_log(log, &generation).map_err(FatalError::entry_log)?;
+        let full = || FatalError::entry_log(io::Error::from(io::ErrorKind::StorageFull).into());
+        let mut written = None;
+        for dir in self.dirs.candidates(log) {
+            match self.disk.write_log(dir, log, generation.sorted()) {
+                Ok(open) => {
+                    written = Some(open);
+                    break;
+                }
+                Err(error) => {
+                    tracing::error!(dir = %self.dirs.path(dir).display(), %error, "cannot write an entry log");
+                }
+            }
+        }
+        let (open, runs) = written.ok_or_else(full)?;
         self.state.next_log += 1;
         self.state.add_log(open, &runs);
         self.state.cache.release();
         // Segments are freed once the journal runs.
         self.covered = Covered { sequence: covered, floor: self.covered.floor.max(1) };
+        self.number += 1;
         let state = &self.state;
         let checkpoint = Checkpoint {
             instance: self.disk.instance,
             sequence: covered,
             floor: self.covered.floor,
             next_log: state.next_log,
+            number: self.number,
+            incomplete: state.incomplete,
             logs: state.log_rows(),
             ledgers: state.ledgers.walk(0, usize::MAX).0.map(|ledger| state.ledgers.row(ledger)).collect(),
         };
-        self.disk.replace_checkpoint(&checkpoint).map_err(FatalError::checkpoint)?;
+        let encoded = checkpoint.encode();
+        self.disk.replace_checkpoint(&self.disk.journal_dir, &encoded).map_err(FatalError::checkpoint)?;
+        for dir in self.dirs.usable() {
+            self.disk.replace_checkpoint(self.dirs.path(dir), &encoded).map_err(FatalError::checkpoint)?;
+        }
         Ok(())
     }
 }

@@ -59,7 +59,7 @@ impl Place {
 
 impl State {
     pub(super) fn lookup(&self, ledger: LedgerId, entry: Option<EntryId>) -> Lookup {
-        let unless_damaged = |absent| if self.damaged_logs.is_empty() { absent } else { Lookup::Unknown };
+        let unless_damaged = |absent| if self.misses_something() { Lookup::Unknown } else { absent };
         let Some(known) = self.ledgers.get(ledger).filter(|known| known.deleted_ms().is_none()) else {
             return unless_damaged(Lookup::NoLedger);
         };
@@ -73,6 +73,11 @@ impl State {
         }
     }
 
+    /// Whether an entry that is not found may have been stored all the same.
+    fn misses_something(&self) -> bool {
+        self.incomplete || !self.damaged_logs.is_empty()
+    }
+
     fn place(&self, known: &Ledger, ledger: LedgerId, entry: EntryId) -> Option<Place> {
         let part = known.runs().find(entry)?;
         let log = self.logs.get(&part.log()).expect("a log is open as long as a part names it").log.clone();
@@ -81,7 +86,7 @@ impl State {
     }
 
     pub(super) fn entries(&self, ledger: LedgerId) -> Result<Vec<EntryId>, Lookup> {
-        if !self.damaged_logs.is_empty() {
+        if self.misses_something() {
             return Err(Lookup::Unknown);
         }
         let known = self.ledgers.get(ledger).ok_or(Lookup::NoLedger)?;

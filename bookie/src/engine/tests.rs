@@ -20,6 +20,7 @@ fn limits() -> Limits {
         journal_bytes: 1 << 20,
         segment_bytes: 1 << 16,
         journal_device: DeviceOptions::default(),
+        free_bytes_min: 0,
     }
 }
 
@@ -260,16 +261,69 @@ fn a_missing_log_makes_absences_unknown() {
     again.holds(1, [2]);
 }
 
-#[test]
-fn a_damaged_checkpoint_stops_the_start() {
-    let (storage, running) = new();
-    running.add(1, 0..2);
-    running.engine.close().unwrap();
-    let path = Path::new(LEDGERS).join("checkpoint");
-    let mut bytes = content(&storage, &path);
+fn damage(storage: &Arc<dyn Storage>, path: &Path) {
+    let mut bytes = content(storage, path);
     bytes[40] ^= 1;
+    overwrite(storage, path, &bytes);
+}
+
+#[test]
+fn one_whole_copy_of_the_checkpoint_is_enough() {
+    for dir in [JOURNAL, LEDGERS] {
+        let (storage, running) = new();
+        running.add(1, 0..2);
+        running.turn(|turn| turn.fence(LedgerId(1), &KEY)).unwrap();
+        running.engine.close().unwrap();
+        damage(&storage, &Path::new(dir).join("checkpoint"));
+        let again = open(&storage).unwrap();
+        again.holds(1, 0..2);
+        assert_eq!(again.turn(|turn| turn.add(add(1, 2))), Err(Refused::Fenced));
+        assert!(matches!(again.lookup(5, None), Lookup::NoLedger));
+    }
+}
+
+#[test]
+fn without_any_copy_of_the_checkpoint_the_logs_are_served_read_only() {
+    let (storage, running) = new();
+    // More than a segment, so that the journal no longer reaches back to the beginning.
+    running.add(1, 0..1500);
+    running.engine.flush_now().unwrap();
+    running.turn(|turn| turn.fence(LedgerId(1), &KEY)).unwrap();
+    running.engine.close().unwrap();
+    for dir in [JOURNAL, LEDGERS] {
+        damage(&storage, &Path::new(dir).join("checkpoint"));
+    }
+    // Also at the start after that one: the doubt is remembered.
+    for _ in 0..2 {
+        let again = open(&storage).unwrap();
+        again.holds(1, 0..1500);
+        assert!(matches!(again.lookup(1, Some(1500)), Lookup::Unknown));
+        assert_eq!(again.turn(|turn| turn.add(add(1, 1500))), Err(Refused::ReadOnly));
+        again.engine.close().unwrap();
+    }
+}
+
+#[test]
+fn a_damaged_journal_leaves_the_rest_served_read_only_and_nothing_absent() {
+    let (storage, running) = new();
+    running.add(1, 0..5);
+    running.engine.abandon();
+    let path =
+        files(&storage, JOURNAL, "").into_iter().find(|p| p.to_string_lossy().contains("journal-")).unwrap();
+    let mut bytes = content(&storage, &path);
+    bytes[700] ^= 1;
     overwrite(&storage, &path, &bytes);
-    assert!(matches!(open(&storage).err(), Some(OpenError::Checkpoint(_))));
+    for _ in 0..2 {
+        let again = open(&storage).unwrap();
+        let found: Vec<u64> = (0..5).filter(|entry| again.read(1, *entry).is_some()).collect();
+        assert_eq!(found.len(), 4, "one record was hit: {found:?}");
+        (0..5).filter(|entry| !found.contains(entry)).chain([6]).for_each(|entry| {
+            assert!(matches!(again.lookup(1, Some(entry)), Lookup::Unknown), "{entry}");
+        });
+        assert_eq!(again.turn(|turn| turn.add(add(1, 5))), Err(Refused::ReadOnly));
+        assert_eq!(again.turn(|turn| turn.add(Add { recovery: true, ..add(1, 5) })), Ok(()));
+        again.engine.close().unwrap();
+    }
 }
 
 #[test]

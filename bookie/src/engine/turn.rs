@@ -34,6 +34,8 @@ pub(crate) enum Refused {
     Fenced,
     /// The ledger was first seen with another master key.
     WrongMasterKey,
+    /// The bookie takes no such entries now.
+    ReadOnly,
 }
 
 /// See the module.
@@ -44,17 +46,27 @@ pub(crate) struct Turn<'a, T: Send + 'static> {
     /// Entries found in memory, and not found there.
     hits: u64,
     misses: u64,
+    has_room: bool,
 }
 
 impl<'a, T: Send + 'static> Turn<'a, T> {
     pub(super) fn new(engine: &'a Engine<T>) -> Self {
-        Turn { engine, state: engine.lock(), records: Vec::new(), hits: 0, misses: 0 }
+        Turn { engine, state: engine.lock(), records: Vec::new(), hits: 0, misses: 0, has_room: true }
+    }
+
+    /// Every add of this turn is refused: there is no room for it.
+    pub(crate) fn refuse_adds(&mut self) {
+        self.has_room = false;
     }
 
     /// Stores an entry; readers see it at once, it is durable when the turn's token completes. Storing an entry id
     /// again replaces the copy. The turn must be finished with the room for all its entries.
     pub(crate) fn add(&mut self, add: Add) -> Result<(), Refused> {
         assert!(add.body.len() >= ENTRY_BODY_BYTES_MIN, "the codec checks the length");
+        let mode = self.state.mode;
+        if !self.has_room || mode.is_exhausted() || (mode.is_read_only() && !add.recovery) {
+            return Err(Refused::ReadOnly);
+        }
         let Add { ledger, entry, body, .. } = add;
         let known = self.admit(ledger, &add.master_key)?;
         if known.deleted_ms().is_some() || (known.fenced().is_some() && !add.recovery) {
@@ -91,6 +103,9 @@ impl<'a, T: Send + 'static> Turn<'a, T> {
         lac: Option<EntryId>,
         body: Bytes,
     ) -> Result<(), Refused> {
+        if self.state.mode.is_read_only() {
+            return Err(Refused::ReadOnly);
+        }
         let known = self.admit(ledger, master_key)?;
         if known.deleted_ms().is_some() {
             return Err(Refused::Fenced);

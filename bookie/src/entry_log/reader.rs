@@ -48,6 +48,16 @@ pub(crate) enum Unreadable {
     Damaged { offset: u64 },
 }
 
+impl OpenError {
+    /// What the operating system said, when that is the cause.
+    pub(crate) fn io(&self) -> Option<&io::Error> {
+        match self {
+            OpenError::Io(error) => Some(error),
+            OpenError::Format(_) | OpenError::Foreign => None,
+        }
+    }
+}
+
 impl Log {
     /// Opens log number `id` and reads its runs, ascending by (ledger, first entry). Blocks.
     pub(crate) fn open(

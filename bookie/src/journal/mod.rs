@@ -3,6 +3,7 @@
 //! It must never know of connections, caches or what a record means beyond its bytes.
 
 mod active;
+mod damage;
 pub(crate) mod device;
 #[cfg(test)]
 mod fault_tests;
@@ -23,6 +24,8 @@ use std::thread::JoinHandle;
 
 use magnetar_common::storage::Storage;
 
+#[cfg(test)]
+pub(crate) use self::damage::Damage;
 pub(crate) use self::device::DeviceOptions;
 pub use self::device::JournalDevice;
 pub(crate) use self::queue::{NotDurable, Submission};

@@ -9,6 +9,9 @@ use magnetar_common::storage::File;
 use super::record::{self, BODY_BYTES_MAX, Header, Place, Record, Unreadable};
 use super::segment::HEADER_BYTES;
 
+/// Batches written past the page cache are padded with zeros to a multiple of this.
+pub(super) const BLOCK_BYTES: usize = 4096;
+
 /// Entries found by replay stay slices of the chunk they were read in, so chunks are small against the write cache.
 const CHUNK_BYTES: usize = 1 << 20;
 
@@ -76,6 +79,19 @@ impl Reader {
     pub(crate) fn skip(&mut self, bytes: usize) {
         self.window = self.window.slice(bytes..);
         self.offset += bytes as u64;
+    }
+
+    /// Skips zeros up to the next multiple of [`BLOCK_BYTES`], the padding after a batch; false, unmoved, when there is
+    /// anything else, or none.
+    pub(crate) fn skip_padding(&mut self) -> io::Result<bool> {
+        let padding = (BLOCK_BYTES as u64 - self.offset % BLOCK_BYTES as u64) as usize % BLOCK_BYTES;
+        self.fill(padding)?;
+        let zeros = self.window.get(..padding).is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0));
+        if padding == 0 || !zeros {
+            return Ok(false);
+        }
+        self.skip(padding);
+        Ok(true)
     }
 
     /// Moves to the next byte after the current one where a record of `segment` could begin; false at the end.

@@ -61,7 +61,7 @@ pub(crate) struct Place {
 
 impl Place {
     /// Everything before this sequence was durable when the record was written.
-    pub(crate) fn batch_first(&self) -> u64 {
+    pub(crate) fn durable_before(&self) -> u64 {
         self.sequence.saturating_sub(u64::from(self.batch_offset))
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! What ends a segment, and what does not:
 //! - the next segment's header names its first sequence: records of this one stop right before it;
-//! - in the last segment an unreadable record ends the journal (a torn tail: its batch was never durable, so never
-//!   acknowledged), unless a valid record of a *later* batch follows it: then the unreadable one had been durable, and
-//!   going on would lose acknowledged entries. That is corruption and the start fails;
+//! - in the last segment an unreadable record ends the journal (a torn tail: it was never durable, so never
+//!   acknowledged), unless a valid record written *after it had become durable* follows: then it has rotted. That is
+//!   damage: it is reported, and replay goes on with the first record after it that can be read;
+//! - zeros up to the next multiple of 4096 are padding between batches;
 //! - a missing or unreadable stretch that the checkpoint covers is no loss.
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 use magnetar_common::storage::{File, Storage};
 
+use super::damage::Damage;
 use super::files::Segment;
 use super::reader::Reader;
 use super::record::{Record, Unreadable};
@@ -37,21 +39,15 @@ pub(crate) struct Replayed {
     pub(super) live: Vec<Segment>,
     pub(super) free: Vec<PathBuf>,
     pub(super) next_free_number: u64,
+    /// Acknowledged records that are lost here. Not empty: nothing may be called absent any more.
+    pub(crate) damage: Vec<Damage>,
 }
 
-/// Why a journal cannot be replayed. None of these may be skipped: acknowledged entries would be lost.
+/// Why a journal cannot be replayed at all.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
     #[error("cannot read the journal: {0}")]
     Io(#[from] io::Error),
-    #[error("journal segment {segment:016x} is missing")]
-    Missing { segment: u64 },
-    #[error(
-        "journal segment {segment:016x} is damaged at byte {offset}: record {sequence} was durable and cannot be read"
-    )]
-    Corrupt { segment: u64, offset: u64, sequence: u64 },
-    #[error("journal records from {expected} to {found} are missing before segment {segment:016x}")]
-    Gap { segment: u64, expected: u64, found: u64 },
     #[error(
         "journal segment {segment:016x} has format version {version}, newer than this program understands"
     )]
@@ -90,31 +86,35 @@ pub(crate) fn replay<E: From<ReplayError>>(
             numbered.insert(segment, path);
         }
     }
-    let first_needed = from.floor.unwrap_or(1);
-    if let Some(floor) = from.floor
-        && !numbered.contains_key(&floor)
-    {
-        return Err(ReplayError::Missing { segment: floor }.into());
-    }
     let last_segment = numbered.keys().next_back().copied().unwrap_or(0).max(from.floor.unwrap_or(0));
+    let mut damage = Vec::new();
+    let first_needed = from.floor.unwrap_or(1);
+    let floor_is_missing = !numbered.contains_key(&first_needed);
     let begun = open_headers(storage, numbered, first_needed, instance, from.sequence, &mut free)?;
 
     let mut expected = from.sequence + 1;
     for (at, segment) in begun.iter().enumerate() {
-        let first = segment.header.first_sequence;
+        let SegmentHeader { segment: id, first_sequence: first, .. } = segment.header;
         if first > expected {
-            return Err(ReplayError::Gap { segment: segment.header.segment, expected, found: first }.into());
+            damage.push(Damage { segment: id, offset: 0, first: expected, end: first });
         }
         let next = begun.get(at + 1).map(|next| next.header);
-        let end = replay_segment(segment, next, from.sequence, apply)?;
+        let mut replaying = Replaying { id, next, covered: from.sequence, damage: &mut damage };
+        let end = replaying.run(segment, apply)?;
         expected = expected.max(end);
+    }
+    if let Some(floor) = from.floor
+        && begun.is_empty()
+        && floor_is_missing
+    {
+        damage.push(Damage { segment: floor, offset: 0, first: expected, end: expected });
     }
     let live = begun
         .iter()
         .map(|s| Segment { segment: s.header.segment, first_sequence: s.header.first_sequence })
         .collect();
     // Files of segments are renamed to free names when first reused; until then their old name is harmless.
-    Ok(Replayed { next_sequence: expected, last_segment, live, free, next_free_number })
+    Ok(Replayed { next_sequence: expected, last_segment, live, free, next_free_number, damage })
 }
 
 /// Opens the segments that matter, in order. Those that never got a durable header hold no durable record: free.
@@ -140,24 +140,29 @@ fn open_headers(
             Ok(header) if header.segment == segment => begun.push(Begun { header, file }),
             Err(HeaderError::Newer { version }) => return Err(ReplayError::Newer { segment, version }),
             // A recycled or new file whose header did not become durable, or a header that has rotted.
-            Ok(_) | Err(HeaderError::Damaged) => {
-                if let Some((offset, sequence)) = find_record(file, segment, covered)? {
-                    return Err(ReplayError::Corrupt { segment, offset, sequence });
+            Ok(_) | Err(HeaderError::Damaged) => match find_record(file.clone(), segment, covered)? {
+                // Its records say themselves which segment they are of.
+                Some(first_sequence) => {
+                    tracing::error!(
+                        segment,
+                        "the header of a journal segment is damaged; its records are read all the same"
+                    );
+                    begun.push(Begun { header: SegmentHeader { instance, segment, first_sequence }, file });
                 }
-                free.push(path);
-            }
+                None => free.push(path),
+            },
         }
     }
     Ok(begun)
 }
 
-/// A record of `segment` that the checkpoint does not cover, anywhere in the file.
-fn find_record(file: Arc<dyn File>, segment: u64, covered: u64) -> io::Result<Option<(u64, u64)>> {
+/// The sequence of the first record of `segment` that the checkpoint does not cover, anywhere in the file.
+fn find_record(file: Arc<dyn File>, segment: u64, covered: u64) -> io::Result<Option<u64>> {
     let mut reader = Reader::new(file)?;
     loop {
         match reader.peek()? {
             Ok((place, _, _)) if place.segment == segment && place.sequence > covered => {
-                return Ok(Some((reader.offset(), place.sequence)));
+                return Ok(Some(place.sequence));
             }
             _ => {}
         }
@@ -167,66 +172,87 @@ fn find_record(file: Arc<dyn File>, segment: u64, covered: u64) -> io::Result<Op
     }
 }
 
-/// Returns the sequence after the last record of the segment.
-fn replay_segment<E: From<ReplayError>>(
-    segment: &Begun,
+/// One segment being replayed.
+struct Replaying<'a> {
+    id: u64,
+    /// The header of the segment after it.
     next: Option<SegmentHeader>,
     covered: u64,
-    apply: &mut dyn FnMut(u64, Record) -> Result<(), E>,
-) -> Result<u64, E> {
-    let id = segment.header.segment;
-    let mut expected = segment.header.first_sequence;
-    let mut reader = Reader::new(segment.file.clone()).map_err(ReplayError::Io)?;
-    while next.is_none_or(|next| expected < next.first_sequence) {
-        match reader.peek().map_err(ReplayError::Io)? {
-            Ok((place, record, bytes)) if place.segment == id && place.sequence == expected => {
-                if place.sequence > covered {
-                    apply(place.sequence, record)?;
-                }
-                reader.skip(bytes);
-                expected += 1;
-            }
-            Err(Unreadable::Meaning) => {
-                return Err(ReplayError::UnknownRecord { segment: id, sequence: expected }.into());
-            }
-            _ => match resume(&mut reader, id, expected, next, covered)? {
-                Some(sequence) => expected = sequence,
-                None => break,
-            },
-        }
-    }
-    Ok(expected)
+    damage: &'a mut Vec<Damage>,
 }
 
-/// Decides about an unreadable place where `expected` should stand: `Some` to go on at a later record because the
-/// checkpoint covers all between, `None` when the segment ends here.
-fn resume(
-    reader: &mut Reader,
-    segment: u64,
-    expected: u64,
-    next: Option<SegmentHeader>,
-    covered: u64,
-) -> Result<Option<u64>, ReplayError> {
-    let offset = reader.offset();
-    while reader.seek_candidate(segment)? {
-        while let Ok((place, _, bytes)) = reader.peek()? {
-            if place.segment != segment || place.sequence <= expected {
+impl Replaying<'_> {
+    /// Returns the sequence after the last record of the segment.
+    fn run<E: From<ReplayError>>(
+        &mut self,
+        segment: &Begun,
+        apply: &mut dyn FnMut(u64, Record) -> Result<(), E>,
+    ) -> Result<u64, E> {
+        let mut expected = segment.header.first_sequence;
+        let mut reader = Reader::new(segment.file.clone()).map_err(ReplayError::Io)?;
+        while self.next.is_none_or(|next| expected < next.first_sequence) {
+            match reader.peek().map_err(ReplayError::Io)? {
+                Ok((place, record, bytes)) if place.segment == self.id && place.sequence == expected => {
+                    if place.sequence > self.covered {
+                        apply(place.sequence, record)?;
+                    }
+                    reader.skip(bytes);
+                    expected += 1;
+                }
+                Err(Unreadable::Meaning) => {
+                    return Err(ReplayError::UnknownRecord { segment: self.id, sequence: expected }.into());
+                }
+                Err(_) if reader.skip_padding().map_err(ReplayError::Io)? => {}
+                _ => match self.resume(&mut reader, expected).map_err(ReplayError::Io)? {
+                    Some(sequence) => expected = sequence,
+                    None => break,
+                },
+            }
+        }
+        Ok(expected)
+    }
+
+    /// Decides about an unreadable place where `expected` should stand: `Some` to go on with that record, at which the
+    /// reader then stands; `None` when the segment ends here.
+    fn resume(&mut self, reader: &mut Reader, expected: u64) -> io::Result<Option<u64>> {
+        let (segment, unreadable_at) = (self.id, reader.offset());
+        // What the checkpoint covers is no loss.
+        let missing = expected.max(self.covered + 1);
+        let mut candidate: Option<(u64, u64)> = None;
+        let mut lost = |end| self.damage.push(Damage { segment, offset: unreadable_at, first: missing, end });
+        loop {
+            while let Ok((place, _, bytes)) = reader.peek()? {
+                if place.segment != segment || place.sequence < expected {
+                    break;
+                }
+                if place.sequence <= missing {
+                    return Ok(Some(place.sequence));
+                }
+                let (offset, sequence) = *candidate.get_or_insert((reader.offset(), place.sequence));
+                if place.durable_before() > missing {
+                    lost(sequence);
+                    reader.seek(offset);
+                    return Ok(Some(sequence));
+                }
+                // Perhaps torn together with `expected`. Records written later may still follow.
+                reader.skip(bytes);
+            }
+            if !reader.seek_candidate(segment)? {
                 break;
             }
-            if place.sequence - 1 <= covered {
-                return Ok(Some(place.sequence));
-            }
-            if place.batch_first() > expected && expected > covered {
-                return Err(ReplayError::Corrupt { segment, offset, sequence: expected });
-            }
-            // Of the batch that `expected` belonged to: torn together with it. Later batches may still follow.
-            reader.skip(bytes);
         }
-    }
-    match next {
-        Some(next) if next.first_sequence - 1 > covered => {
-            Err(ReplayError::Gap { segment: next.segment, expected, found: next.first_sequence })
+        match (self.next, candidate) {
+            // The next segment was begun when everything before it was durable.
+            (Some(next), Some((offset, sequence))) if next.first_sequence > missing => {
+                lost(sequence);
+                reader.seek(offset);
+                Ok(Some(sequence))
+            }
+            (Some(next), None) if next.first_sequence > missing => {
+                lost(next.first_sequence);
+                Ok(Some(next.first_sequence))
+            }
+            _ => Ok(None),
         }
-        _ => Ok(None),
     }
 }

@@ -141,7 +141,7 @@ fn a_cut_tail_stays_cut_after_the_journal_went_on() {
 }
 
 #[test]
-fn a_damaged_record_before_a_later_batch_is_corruption_at_every_byte() {
+fn a_damaged_record_before_a_later_batch_is_reported_at_every_byte_and_the_rest_replayed() {
     let storage = memory(&[DIR]);
     let running = Running::start(&storage, NOTHING, 1 << 20);
     running.batches(1..=3);
@@ -153,8 +153,10 @@ fn a_damaged_record_before_a_later_batch_is_corruption_at_every_byte() {
         let mut bytes = whole.clone();
         bytes[at] ^= 0x40;
         overwrite(&storage, &path, &bytes);
-        let error = replayed(&storage, NOTHING).unwrap_err();
-        assert!(matches!(error, ReplayError::Corrupt { segment: 1, sequence: 2, .. }), "byte {at}: {error}");
+        let (end, records) = replayed(&storage, NOTHING).unwrap();
+        let offset = start as u64;
+        assert_eq!(end.damage, [Damage { segment: 1, offset, first: 2, end: 3 }], "byte {at}");
+        assert_eq!(records, [(1, record(1)), (3, record(3))], "byte {at}");
     }
 }
 
@@ -173,7 +175,7 @@ fn damage_that_the_checkpoint_covers_is_no_loss() {
 }
 
 #[test]
-fn a_damaged_header_is_corruption_when_records_follow_it() {
+fn the_records_after_a_damaged_header_are_replayed() {
     let storage = memory(&[DIR]);
     let running = Running::start(&storage, NOTHING, 1 << 20);
     running.batches(1..=2);
@@ -182,7 +184,8 @@ fn a_damaged_header_is_corruption_when_records_follow_it() {
     let mut bytes = content(&storage, &path);
     bytes[20] ^= 1;
     overwrite(&storage, &path, &bytes);
-    assert!(matches!(replayed(&storage, NOTHING), Err(ReplayError::Corrupt { segment: 1, .. })));
+    let (end, records) = replayed(&storage, NOTHING).unwrap();
+    assert_eq!((end.damage, records), (vec![], numbered(1..=2)));
 }
 
 #[test]
@@ -203,16 +206,69 @@ fn stale_records_of_a_recycled_segment_are_not_replayed() {
 }
 
 #[test]
-fn a_missing_segment_is_an_error() {
+fn a_missing_segment_is_reported() {
     let storage = memory(&[DIR]);
     let running = Running::start(&storage, NOTHING, 600);
     running.batches(1..=10);
     running.journal.stop();
     let segments = running.journal.files.live_segments();
     storage.remove(&dir().join(file_name(segments[1]))).unwrap();
-    assert!(matches!(replayed(&storage, NOTHING), Err(ReplayError::Gap { .. })));
-    let from = ReplayFrom { floor: Some(segments[1]), sequence: 1 };
-    assert!(matches!(replayed(&storage, from), Err(ReplayError::Missing { .. })));
+    let (end, records) = replayed(&storage, NOTHING).unwrap();
+    let [Damage { segment, first, end, .. }] = end.damage[..] else { panic!("{:?}", end.damage) };
+    assert_eq!(segment, segments[0], "behind its end");
+    assert_eq!(records, numbered((1..first).chain(end..=10)));
+    // The checkpoint still covers what stood there, or does not.
+    let from = |sequence| ReplayFrom { floor: Some(segments[1]), sequence };
+    assert_eq!(replayed(&storage, from(end - 1)).unwrap().0.damage, []);
+    assert_eq!(replayed(&storage, from(1)).unwrap().0.damage.len(), 1);
+}
+
+#[test]
+fn a_journal_that_is_gone_is_reported() {
+    let storage = memory(&[DIR]);
+    let from = ReplayFrom { floor: Some(4), sequence: 9 };
+    let damage = replayed(&storage, from).unwrap().0.damage;
+    assert_eq!(damage, [Damage { segment: 4, offset: 0, first: 10, end: 10 }]);
+    assert!(damage[0].to_string().contains("unknown number"));
+}
+
+/// Replay once took the rest of a batch for torn when a later batch proved that the damaged part had been durable, and
+/// lost records that could be read.
+#[test]
+fn what_can_be_read_of_a_damaged_batch_is_replayed() {
+    let storage = memory(&[DIR]);
+    let running = Running::start(&storage, NOTHING, 1 << 20);
+    running.batch(vec![record(1), record(2), record(3), record(4)]);
+    running.batch(vec![record(5)]);
+    running.journal.stop();
+    let path = dir().join(file_name(1));
+    let mut bytes = content(&storage, &path);
+    bytes[HEADER_BYTES + record(1).encoded_len() + 3] ^= 1;
+    overwrite(&storage, &path, &bytes);
+    let (end, records) = replayed(&storage, NOTHING).unwrap();
+    assert_eq!(records, numbered([1, 3, 4, 5]));
+    assert_eq!(end.damage.len(), 1);
+    // Also when the checkpoint covers a part of what is missing.
+    let (end, records) = replayed(&storage, ReplayFrom { floor: Some(1), sequence: 1 }).unwrap();
+    assert_eq!((records, end.damage.len()), (numbered([3, 4, 5]), 1));
+    let (end, records) = replayed(&storage, ReplayFrom { floor: Some(1), sequence: 2 }).unwrap();
+    assert_eq!((records, end.damage.len()), (numbered([3, 4, 5]), 0));
+}
+
+#[test]
+fn zeros_up_to_the_next_block_are_padding() {
+    let storage = memory(&[DIR]);
+    let running = Running::start(&storage, NOTHING, 1 << 20);
+    running.batches(1..=2);
+    running.journal.stop();
+    let path = dir().join(file_name(1));
+    let bytes = content(&storage, &path);
+    let second = HEADER_BYTES + record(1).encoded_len();
+    let mut padded = bytes[..second].to_vec();
+    padded.resize(4096, 0);
+    padded.extend_from_slice(&bytes[second..]);
+    overwrite(&storage, &path, &padded);
+    assert_eq!(replayed(&storage, NOTHING).unwrap().1, numbered(1..=2));
 }
 
 #[test]

@@ -123,7 +123,12 @@ impl<T> Writer<T> {
             self.queue.add_padding_bytes((bytes.len() - size) as u64);
         }
         let segment_bytes = self.segment_bytes;
-        let (file, offset) = self.active_mut().advance(bytes.len() as u64, segment_bytes)?;
+        let since = self.metrics.now();
+        let advanced = self.active_mut().advance(bytes.len() as u64, segment_bytes);
+        let (file, offset) = advanced.inspect_err(|_| {
+            // Making room includes a sync, and its failure ends the journal like any other.
+            self.metrics.journal.synced(self.next_sequence - first, 0, self.metrics.now() - since, false);
+        })?;
         let under_way = UnderWay {
             last_sequence: self.next_sequence - 1,
             tokens: batch.drain(..).filter_map(|s| s.token).collect(),

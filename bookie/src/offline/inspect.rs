@@ -15,6 +15,7 @@ pub use super::ledger::inspect_ledger;
 use super::store::{LogFile, Stamp, Store};
 use super::walk::{Begin, Seen, SegmentFile, walk};
 use super::{Dirs, OfflineError};
+use crate::checkpoint;
 use crate::entry_log::{Log, Run};
 use crate::journal::record::Record;
 
@@ -36,7 +37,7 @@ pub fn inspect(storage: &Arc<dyn Storage>, dirs: &Dirs) -> Result<Inventory, Off
 pub fn inspect_file(storage: &Arc<dyn Storage>, dirs: &Dirs, path: &Path) -> Result<FileState, OfflineError> {
     let store = Store::open(storage, dirs)?;
     let same = |found: &Path| found == path || (path.components().count() == 1 && found.ends_with(path));
-    if same(&store.checkpoint_path()) {
+    if dirs.all().any(|dir| same(&dir.join(checkpoint::NAME))) {
         return Ok(FileState::Checkpoint(checkpoint_state(&store)));
     }
     if let Some(stamp) = store.stamps.iter().find(|stamp| same(&stamp.path)) {

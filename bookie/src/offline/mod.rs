@@ -20,7 +20,7 @@ mod verify;
 mod walk;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use self::inspect::{inspect, inspect_file, inspect_ledger};
 pub use self::inventory::{
@@ -36,8 +36,15 @@ use crate::identity::IdentityError;
 #[derive(Clone, Debug)]
 pub struct Dirs {
     pub journal_dir: PathBuf,
-    /// In the configured order; the first one holds the checkpoint.
+    /// In the configured order.
     pub ledger_dirs: Vec<PathBuf>,
+}
+
+impl Dirs {
+    /// Every directory that holds a copy of the checkpoint, the journal's first.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Path> {
+        std::iter::once(&self.journal_dir).chain(&self.ledger_dirs).map(PathBuf::as_path)
+    }
 }
 
 /// Why a tool cannot do its work at all.

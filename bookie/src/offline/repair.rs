@@ -312,8 +312,13 @@ impl Work<'_> {
                 for row in &mut new.logs {
                     row.bytes = self.sizes.get(&(row.log, row.dir)).copied().unwrap_or(row.bytes);
                 }
-                let replaced = checkpoint::replace(self.writable, &store.dirs.ledger_dirs[0], &new);
-                replaced.map_err(OfflineError::io(store.checkpoint_path()))
+                new.number += 1;
+                let encoded = new.encode();
+                for dir in store.dirs.all() {
+                    let replaced = checkpoint::replace(self.writable, dir, &encoded);
+                    replaced.map_err(OfflineError::io(dir.join(checkpoint::NAME)))?;
+                }
+                Ok(())
             }
             Ok(_) => Ok(()),
             Err(error) => {

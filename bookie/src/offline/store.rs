@@ -89,7 +89,7 @@ impl Store {
         let storage: Arc<dyn Storage> = Arc::new(ReadOnly(storage.clone()));
         let data_dirs = identity::data_dirs(&dirs.journal_dir, &dirs.ledger_dirs);
         let stamps: Vec<Stamp> = data_dirs.iter().map(|dir| read_stamp(&storage, dir)).collect();
-        let checkpoint = checkpoint::read(&storage, &dirs.ledger_dirs[0]);
+        let checkpoint = checkpoint::newest(&storage, dirs.all());
         let stamped = stamps.iter().filter_map(|stamp| Some(stamp.found.as_ref().ok()?.as_ref()?.instance));
         let in_checkpoint = checkpoint.as_ref().ok().and_then(Option::as_ref).map(|found| found.instance);
         let named: Vec<_> =

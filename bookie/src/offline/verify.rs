@@ -77,25 +77,32 @@ impl Check<'_> {
         }
     }
 
+    /// Every copy of the checkpoint: one that is damaged is no loss as long as another one is whole.
     fn checkpoint(&mut self) {
-        let path = self.store.checkpoint_path();
-        let finding = match &self.store.checkpoint {
-            Ok(Some(found)) if found.instance != self.store.instance => {
-                Finding::damage(What::Foreign, path, "the checkpoint belongs to another bookie")
-            }
-            Ok(_) => return,
-            Err(checkpoint::ReadError::Io(error)) => {
-                Finding::new(Weight::CannotTell, What::Io, path, error.to_string())
-            }
-            Err(error @ checkpoint::ReadError::Format(checkpoint::FormatError::Newer { .. })) => {
-                Finding::new(Weight::CannotTell, What::Foreign, path, error.to_string())
-            }
-            Err(error @ checkpoint::ReadError::Format(checkpoint::FormatError::Damaged)) => {
-                let detail = format!("{error}: journal and logs are checked without it");
-                Finding::damage(What::Checkpoint, path, detail)
-            }
-        };
-        self.found(finding);
+        let store = self.store;
+        for dir in store.dirs.all() {
+            let path = dir.join(checkpoint::NAME);
+            let finding = match checkpoint::read(&store.storage, dir) {
+                Ok(Some(found)) if found.instance != store.instance => {
+                    Finding::damage(What::Foreign, path, "the checkpoint belongs to another bookie")
+                }
+                Ok(_) => continue,
+                Err(checkpoint::ReadError::Io(error)) => {
+                    Finding::new(Weight::CannotTell, What::Io, path, error.to_string())
+                }
+                Err(error @ checkpoint::ReadError::Format(checkpoint::FormatError::Newer { .. })) => {
+                    Finding::new(Weight::CannotTell, What::Foreign, path, error.to_string())
+                }
+                Err(error @ checkpoint::ReadError::Format(checkpoint::FormatError::Damaged)) => {
+                    let detail = match &store.checkpoint {
+                        Ok(_) => format!("{error}; another copy is whole, and the next start goes by it"),
+                        Err(_) => format!("{error}: journal and logs are checked without it"),
+                    };
+                    Finding::damage(What::Checkpoint, path, detail)
+                }
+            };
+            self.found(finding);
+        }
     }
 
     fn journal(&mut self) {

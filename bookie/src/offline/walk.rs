@@ -203,7 +203,9 @@ fn walk_segment(
                 expected += 1;
                 continue;
             }
-            found => matches!(found, Err(Unreadable::Meaning)),
+            Err(Unreadable::Meaning) => true,
+            Err(_) if reader.skip_padding()? => continue,
+            _ => false,
         };
         let head = reader.look(record::HEADER_BYTES)?;
         let (end, sequence) = match resume(&mut reader, file.id, expected, next_first, covered)? {
@@ -283,7 +285,7 @@ fn resume(
             }
             let (offset, sequence) = *first.get_or_insert((reader.offset(), place.sequence));
             // A segment after this one, or a later batch in it, was begun only when all before was durable.
-            let durable = next_first.is_some() || place.batch_first() > expected.max(covered + 1);
+            let durable = next_first.is_some() || place.durable_before() > expected.max(covered + 1);
             if durable || place.sequence - 1 <= covered {
                 return Ok(Resume::At { offset, sequence });
             }

@@ -119,20 +119,30 @@ impl Batch {
             return false;
         }
         let received = self.shared.engine.metrics().now();
+        let adds = self.add_bytes > 0;
         let room = match self.add_bytes {
             0 => None,
-            bytes => Some(self.shared.engine.room(bytes).await),
+            bytes => self.shared.engine.room(bytes).await,
         };
         self.add_bytes = 0;
         let requests = std::mem::take(&mut self.requests);
-        self.take_turn(requests, room, received);
+        self.take_turn(requests, room, adds, received);
         true
     }
 
-    fn take_turn(&mut self, requests: Vec<Request>, room: Option<OwnedSemaphorePermit>, received: Duration) {
+    fn take_turn(
+        &mut self,
+        requests: Vec<Request>,
+        room: Option<OwnedSemaphorePermit>,
+        adds: bool,
+        received: Duration,
+    ) {
         let metrics = self.shared.engine.metrics();
         let mut effects = Effects::new(&self.shared, &self.peer, Tally::new(received, metrics.now()));
         let mut turn = self.shared.engine.turn();
+        if adds && room.is_none() {
+            turn.refuse_adds();
+        }
         for request in requests {
             effects.handle(&mut turn, request);
         }
@@ -274,5 +284,6 @@ fn code(refused: Refused) -> Code {
     match refused {
         Refused::Fenced => Code::Fenced,
         Refused::WrongMasterKey => Code::Unauthorized,
+        Refused::ReadOnly => Code::ReadOnly,
     }
 }

@@ -232,3 +232,51 @@ async fn a_deleted_ledger_is_dropped_after_two_rounds_and_a_listed_one_never() {
     assert_eq!(code(&mut client, 1).await, Code::Ok);
     bookie.shutdown().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_bookie_short_of_space_is_announced_read_only_and_comes_back_by_itself() {
+    let world = World::new();
+    let config = Config { space_interval: Duration::from_millis(5), ..world.config() };
+    let bookie = world.start_with(config.clone()).await.unwrap();
+    let mut client = Client::connect(&bookie).await;
+    assert!(matches!(client.v2(add(1, 0)).await, Response::Add { code: Code::Ok, .. }));
+    let mut directory = BookieDirectory::follow(world.metadata.clone()).await.unwrap();
+
+    world.storage.set_free(config.free_bytes_min - 1);
+    while directory.now().writable().next().is_some() || directory.now().read_only().next().is_none() {
+        directory.changed().await;
+    }
+    assert!(bookie.mode().is_read_only());
+    assert!(matches!(client.v2(add(1, 1)).await, Response::Add { code: Code::ReadOnly, .. }));
+    assert!(matches!(client.v2(read(1, Some(0))).await, Response::Read { code: Code::Ok, .. }));
+
+    world.storage.set_free(2 * config.free_bytes_min);
+    while directory.now().writable().next().is_none() || directory.now().read_only().next().is_some() {
+        directory.changed().await;
+    }
+    assert!(matches!(client.v2(add(1, 1)).await, Response::Add { code: Code::Ok, .. }));
+    bookie.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_bookie_starts_without_a_ledger_directory_that_is_gone_but_not_with_an_empty_one() {
+    let world = World::new();
+    let config = Config { ledger_dirs: vec!["/ledgers".into(), "/ledgers-1".into()], ..world.config() };
+    world.start_with(config.clone()).await.unwrap().shutdown().await.unwrap();
+    let without = World { metadata: world.metadata.clone(), ..World::new() };
+    for dir in ["/journal", "/ledgers"].map(std::path::Path::new) {
+        without.storage.create_dir_all(dir).unwrap();
+        for name in world.storage.list(dir).unwrap() {
+            let file = without.storage.create(&dir.join(&name)).unwrap();
+            file.write_all_at(&world.storage.read(&dir.join(&name)).unwrap(), 0).unwrap();
+        }
+    }
+    let bookie = without.start_with(config.clone()).await.unwrap();
+    let mut client = Client::connect(&bookie).await;
+    assert!(matches!(client.v2(add(1, 0)).await, Response::Add { code: Code::Ok, .. }));
+    bookie.shutdown().await.unwrap();
+
+    without.storage.create_dir_all("/ledgers-1".as_ref()).unwrap();
+    let error = identity_error(without.start_with(config).await);
+    assert!(matches!(error, IdentityError::Missing { .. }));
+}

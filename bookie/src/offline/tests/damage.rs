@@ -38,7 +38,10 @@ fn check(role: &Role, at: u64, findings: &[Finding]) {
                 (What::JournalRecord, Some((place.sequence, place.sequence)))
             );
             assert_eq!(found.ledger.zip(found.entry), *entry);
-            assert_eq!((found.offset, found.ids_certain), (Some(*offset), entry.is_some()));
+            assert_eq!(found.offset, Some(*offset));
+            // Behind the last record of a segment nothing tells what its length should have been.
+            let in_length = (offset + 4..offset + 8).contains(&at);
+            assert!(in_length || found.ids_certain == entry.is_some());
             assert!(is_in(found) && found.harmless == *covered);
         }
         Role::Nothing => assert!(findings.is_empty(), "{findings:?}"),
@@ -127,7 +130,6 @@ fn a_missing_file_is_named() {
     for (path, expected) in files(&store()).keys().filter_map(|path| {
         let name = path.file_name()?.to_str()?;
         let what = match name {
-            "checkpoint" => What::JournalRecord,
             _ if name.ends_with(".identity") => What::Identity,
             _ if name.ends_with(".elog") => What::MissingLog,
             _ => return None,
@@ -163,5 +165,6 @@ fn a_whole_page_of_zeros_in_the_journal_is_a_hole_and_not_its_end() {
     let (findings, _) = verified(&storage);
     let sequences: Vec<_> = findings.iter().map(|found| found.sequences).collect();
     assert_eq!(sequences, [Some((records[1].0, records[3].0))], "{findings:?}");
-    assert!(open(&storage).is_err(), "replay agrees");
+    let running = open(&storage).unwrap();
+    assert!(running.engine.mode().borrow().is_read_only(), "replay agrees");
 }

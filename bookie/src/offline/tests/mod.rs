@@ -53,6 +53,7 @@ fn open(storage: &MemoryStorage) -> Result<Running, crate::OpenError> {
         journal_bytes: 1 << 20,
         segment_bytes: 1400,
         journal_device: DeviceOptions::default(),
+        free_bytes_min: 0,
     };
     let (send, done) = mpsc::channel();
     let complete = Box::new(move |tokens: &mut Vec<()>| tokens.drain(..).for_each(|()| _ = send.send(())));

@@ -77,7 +77,7 @@ fn roles_of_segment(id: u64, bytes: &[u8], last_batch: u64, covered: u64) -> Vec
             _ => None,
         };
         let covered = place.sequence <= covered;
-        let last_batch = place.batch_first() == last_batch;
+        let last_batch = place.durable_before() == last_batch;
         let role = Role::Record { place, entry, offset: roles.len() as u64, last_batch, covered };
         roles.extend(vec![role; len]);
     }
@@ -98,7 +98,7 @@ pub(super) fn roles(storage: &MemoryStorage) -> BTreeMap<PathBuf, Vec<Role>> {
     let found = |id: u64, bytes: &[u8]| roles_of_segment(id, bytes, 0, 0);
     let firsts = segments.iter().flat_map(|(_, id, bytes)| found(*id, bytes));
     let last_batch = firsts.filter_map(|role| match role {
-        Role::Record { place, .. } => Some(place.batch_first()),
+        Role::Record { place, .. } => Some(place.durable_before()),
         _ => None,
     });
     let last_batch = last_batch.max().unwrap();
