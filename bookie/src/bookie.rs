@@ -9,13 +9,13 @@ use magnetar_common::Environment;
 use magnetar_common::bookies::ServiceInfo;
 use magnetar_common::clock::SharedClock;
 use magnetar_common::metadata::{MetadataError, SharedMetadata};
-use magnetar_common::net::BindError;
 use magnetar_common::net::tls::{TlsError, TlsServer};
+use magnetar_common::net::{BindError, Listener};
 use magnetar_proto::bookkeeper::BookieId;
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
-use crate::control::{Control, HttpPort, Phase, Port};
+use crate::control::{About, Control, GrpcPort, HttpPort, Phase, Port};
 use crate::cookie;
 use crate::engine::{Disk, Engine, Limits, Mode, ReadOnlyReason};
 use crate::error::{FatalError, OpenError};
@@ -53,6 +53,7 @@ pub struct Bookie {
     id: BookieId,
     local_addr: SocketAddr,
     http_addr: Option<SocketAddr>,
+    grpc_addr: Option<SocketAddr>,
     engine: Arc<Engine<Durable>>,
     control: Arc<Control>,
     parts: Option<Parts>,
@@ -84,10 +85,8 @@ impl Bookie {
         // Bound first, because the address may become the id; accepted from only once everything works.
         let listener = env.network.bind(config.bind).await?;
         let local_addr = listener.local_addr();
-        let http = match config.http {
-            Some(address) => Some(env.network.bind(address).await?),
-            None => None,
-        };
+        let http = bind(&env, config.http).await?;
+        let grpc = bind(&env, config.grpc).await?;
         let (host, port) = advertised(&config, local_addr)?;
         let claim = cookie::Claim {
             storage: env.storage.clone(),
@@ -119,9 +118,18 @@ impl Bookie {
         let open = tokio::task::spawn_blocking(move || Engine::open(disk, limits, metrics, durable));
         let engine = open.await.map_err(|_| StartError::Interrupted)??;
 
-        let control = Control::new(engine.clone(), env.clock.clone());
-        let ports: Vec<Port> = http.map(|http| HttpPort::start(control.clone(), http)).into_iter().collect();
-        let http_addr = ports.first().map(Port::local_addr);
+        let about = About {
+            bookie: identity.bookie.clone(),
+            instance: identity.instance,
+            address: format!("{host}:{port}"),
+            journal_dir: config.journal_dir.clone(),
+        };
+        let control = Control::new(engine.clone(), env.clock.clone(), about);
+        let http = http.map(|http| HttpPort::start(control.clone(), http));
+        let grpc = grpc.map(|grpc| GrpcPort::start(control.clone(), grpc));
+        let (http_addr, grpc_addr) =
+            (http.as_ref().map(Port::local_addr), grpc.as_ref().map(Port::local_addr));
+        let ports = http.into_iter().chain(grpc).collect();
         let server = Server::start(engine.clone(), wire_limits(&config), tls, listener, env.clock.clone());
         let announcement = Announcement {
             metadata: metadata.clone(),
@@ -145,7 +153,7 @@ impl Bookie {
         let space = tokio::spawn(watch_space(engine.clone(), env.clock.clone(), config.space_interval));
         tracing::info!(bookie = %identity.bookie, address = %local_addr, instance = %identity.instance, "bookie serves");
         let parts = Some(Parts { server, registration, gc, space, ports, _locks: locks });
-        Ok(Bookie { id: identity.bookie, local_addr, http_addr, engine, control, parts })
+        Ok(Bookie { id: identity.bookie, local_addr, http_addr, grpc_addr, engine, control, parts })
     }
 
     /// The name under which ledgers know this bookie.
@@ -161,6 +169,11 @@ impl Bookie {
     /// Where metrics and state are served over HTTP, if they are.
     pub fn http_addr(&self) -> Option<SocketAddr> {
         self.http_addr
+    }
+
+    /// Where the gRPC control service is served, if it is.
+    pub fn grpc_addr(&self) -> Option<SocketAddr> {
+        self.grpc_addr
     }
 
     /// Whether the bookie takes ordinary adds now, and if not, why.
@@ -225,6 +238,16 @@ fn wire_limits(config: &Config) -> server::Limits {
         frame_bytes_max: config.frame_bytes_max,
         in_flight_bytes_max: config.in_flight_bytes_max,
         connections_max: config.connections_max,
+    }
+}
+
+async fn bind(
+    env: &Environment,
+    address: Option<SocketAddr>,
+) -> Result<Option<Box<dyn Listener>>, BindError> {
+    match address {
+        Some(address) => env.network.bind(address).await.map(Some),
+        None => Ok(None),
     }
 }
 

@@ -61,6 +61,9 @@ pub struct Config {
     /// Where to serve `/metrics` and the state over HTTP, without authentication; port 0 takes any free one. Default
     /// `None`: not at all.
     pub http: Option<SocketAddr>,
+    /// Where to serve the gRPC control service, without authentication; port 0 takes any free one. Default `None`: not
+    /// at all.
+    pub grpc: Option<SocketAddr>,
 }
 
 impl Config {
@@ -87,6 +90,7 @@ impl Config {
             gc_interval: Duration::from_secs(15 * 60),
             lease_ttl: Duration::from_secs(30),
             http: None,
+            grpc: None,
         }
     }
 

@@ -27,6 +27,12 @@ mod server;
 #[cfg(test)]
 mod testing;
 
+/// Messages, client and server of the control service, generated from `bookie_control.proto`, which explains them.
+#[allow(unreachable_pub, unused_qualifications, clippy::all, reason = "generated")]
+pub mod control_api {
+    tonic::include_proto!("magnetar.bookie.control.v1");
+}
+
 pub use self::bookie::{Bookie, StartError};
 pub use self::checkpoint::{FormatError as CheckpointFormatError, ReadError as CheckpointError};
 pub use self::config::Config;

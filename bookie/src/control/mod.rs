@@ -3,17 +3,22 @@
 //! It must never hold up a request of the BookKeeper protocol: it copies what it shows, a bounded portion at a time.
 
 mod connection;
+mod grpc;
 mod http;
 mod port;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use magnetar_common::clock::SharedClock;
+use magnetar_proto::bookkeeper::BookieId;
 use tokio::sync::watch;
 
+pub(crate) use self::grpc::GrpcPort;
 pub(crate) use self::http::HttpPort;
 pub(crate) use self::port::Port;
-use crate::engine::Engine;
+use crate::engine::{Engine, Mode};
+use crate::identity::InstanceId;
 use crate::metrics::{Gauges, ServerStatus};
 use crate::server::Durable;
 
@@ -26,17 +31,27 @@ pub(crate) enum Phase {
     Stopping,
 }
 
+/// What never changes while a bookie runs.
+pub(crate) struct About {
+    pub(crate) bookie: BookieId,
+    pub(crate) instance: InstanceId,
+    /// `host:port` that clients are told.
+    pub(crate) address: String,
+    pub(crate) journal_dir: PathBuf,
+}
+
 /// What both ports show and change.
 pub(crate) struct Control {
     engine: Arc<Engine<Durable>>,
     clock: SharedClock,
+    about: About,
     phase: watch::Sender<Phase>,
 }
 
 impl Control {
-    pub(crate) fn new(engine: Arc<Engine<Durable>>, clock: SharedClock) -> Arc<Self> {
+    pub(crate) fn new(engine: Arc<Engine<Durable>>, clock: SharedClock, about: About) -> Arc<Self> {
         let (phase, _) = watch::channel(Phase::Starting);
-        Arc::new(Control { engine, clock, phase })
+        Arc::new(Control { engine, clock, about, phase })
     }
 
     /// Tells how far the bookie has come.
@@ -61,10 +76,15 @@ impl Control {
         self.phase() == Phase::Serving && !self.has_failed()
     }
 
+    fn mode(&self) -> Mode {
+        *self.engine.mode().borrow()
+    }
+
     fn status(&self) -> ServerStatus {
         match self.is_ready() {
-            true => ServerStatus::Writable,
             false => ServerStatus::Unregistered,
+            true if self.mode().is_read_only() => ServerStatus::ReadOnly,
+            true => ServerStatus::Writable,
         }
     }
 

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use super::connection::Acceptor;
 
 /// How long the requests under way at the end have to be answered.
-const GRACE: Duration = Duration::from_secs(2);
+const GRACE: Duration = Duration::from_secs(1);
 
 /// A served port. Dropping it cuts its connections.
 pub(crate) struct Port {

@@ -61,6 +61,12 @@ impl Dirs {
         (0..states.len()).filter(|dir| !states[*dir].lost).collect()
     }
 
+    /// Whether a directory is neither lost nor low.
+    pub(super) fn has_space(&self, dir: usize) -> bool {
+        let state = self.lock()[dir];
+        !state.lost && !state.low
+    }
+
     pub(super) fn lose(&self, dir: usize) {
         self.lock()[dir].lost = true;
     }

@@ -13,17 +13,18 @@ impl<T: Send + 'static> Engine<T> {
 
     /// The figures of this moment. Asks the file system for space: blocks.
     pub(crate) fn gauges(&self, status: ServerStatus) -> Gauges {
-        let dirs = self.disk.ledger_dirs.iter().map(|path| DirGauges {
+        let dirs = self.disk.ledger_dirs.iter().enumerate().map(|(at, path)| DirGauges {
             path: path.clone(),
-            writable: true,
+            writable: self.dirs.has_space(at),
             space: self.disk.storage.space(path).ok().map(|space| (space.free, space.total)),
         });
         let dirs = dirs.collect();
         let durable = self.journal.durable();
         let state = self.lock();
         let (write_cache_bytes, write_cache_entries) = state.cache.size();
-        let logs = state.logs.values().map(|open| &open.log);
-        let (log_bytes, entries) = logs.fold((0, 0), |sum, log| (sum.0 + log.bytes, sum.1 + log.entries));
+        let logs =
+            state.logs.values().map(|open| (open.log.bytes, state.ledgers.use_of(open.log.id).entries));
+        let (log_bytes, entries) = logs.fold((0, 0), |sum, log| (sum.0 + log.0, sum.1 + log.1));
         Gauges {
             status,
             ledgers: state.ledgers.len() as u64,

@@ -17,7 +17,7 @@ pub(crate) enum ServerStatus {
 pub(crate) struct Gauges {
     pub(crate) status: ServerStatus,
     pub(crate) ledgers: u64,
-    /// Entries in logs and in the write cache; a replaced copy counts until its log is gone.
+    /// Live entries in logs, and entries in the write cache.
     pub(crate) entries: u64,
     pub(crate) write_cache_bytes: u64,
     pub(crate) write_cache_entries: u64,
@@ -59,7 +59,11 @@ impl Gauges {
         text.gauge("bookie_SERVER_STATUS", help, &[], status);
         let mut gauge = |name, help, value: u64| text.gauge(name, help, &[], value);
         gauge("bookie_ledgers_count", "Ledgers", self.ledgers);
-        gauge("bookie_entries_count", "Entries in entry logs and write cache", self.entries);
+        gauge(
+            "bookie_entries_count",
+            "Live entries in entry logs, and entries in the write cache",
+            self.entries,
+        );
         gauge("bookie_write_cache_size", "Bytes of the write cache in use", self.write_cache_bytes);
         gauge("bookie_write_cache_count", "Entries in the write cache", self.write_cache_entries);
         gauge("bookie_gc_ACTIVE_ENTRY_LOG_TOTAL", "Entry logs", self.logs);

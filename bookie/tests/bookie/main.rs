@@ -1,5 +1,6 @@
 //! The bookie from outside.
 
+mod grpc;
 mod http;
 mod limits;
 mod start;

@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 
 use super::Routes;
 use crate::control::{Control, Phase};
-use crate::metrics::ServerStatus;
 
 pub(super) fn routes() -> Routes {
     Routes::new().route("/state", get(state)).route("/is_ready", get(is_ready)).route("/info", get(info))
@@ -19,12 +18,11 @@ pub(super) fn routes() -> Routes {
 
 /// What liveness probes ask: answered as long as the process works at all.
 async fn state(State(control): State<Arc<Control>>) -> Json<Value> {
-    let read_only = control.status() == ServerStatus::ReadOnly;
     Json(json!({
         "running": control.phase() != Phase::Starting && !control.has_failed(),
-        "readOnly": read_only,
+        "readOnly": control.mode().is_read_only(),
         "shuttingDown": control.phase() == Phase::Stopping,
-        "availableForHighPriorityWrites": control.is_ready(),
+        "availableForHighPriorityWrites": control.is_ready() && !control.mode().is_exhausted(),
     }))
 }
 
