@@ -217,11 +217,11 @@ async fn a_deleted_ledger_is_dropped_after_two_rounds_and_a_listed_one_never() {
         other => panic!("{other:?}"),
     };
     let round = async || {
-        while clock.sleepers() == 0 {
+        while clock.sleepers() < BACKGROUND_TIMERS {
             tokio::task::yield_now().await;
         }
         clock.advance(interval + Duration::from_millis(1));
-        while clock.sleepers() == 0 {
+        while clock.sleepers() < BACKGROUND_TIMERS {
             tokio::task::yield_now().await;
         }
     };

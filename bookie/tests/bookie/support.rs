@@ -75,8 +75,8 @@ impl World {
     }
 }
 
-/// Timers of a bookie that nobody talks to: its garbage collector's.
-const BACKGROUND_TIMERS: usize = 1;
+/// Timers of a bookie that nobody talks to: of its garbage collector and of its look at the free space.
+pub(crate) const BACKGROUND_TIMERS: usize = 2;
 
 /// Waits until so many timers run because of what clients did.
 pub(crate) async fn timers(clock: &ManualClock, wanted: usize) {
