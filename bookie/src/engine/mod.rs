@@ -4,6 +4,8 @@
 
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod damage_tests;
 mod dirs;
 mod disk;
 mod flush;
@@ -62,6 +64,9 @@ struct State {
     logs: HashMap<u64, OpenLog>,
     /// Logs of the checkpoint that could not be opened. While there is one, nothing can be said to be absent.
     damaged_logs: Vec<LogRow>,
+    /// Open logs that may once have held more entries than can be found in them. As long as one of them is open,
+    /// nothing can be said to be absent either.
+    incomplete_logs: Vec<u64>,
     next_log: u64,
     /// Bytes journalled since the last checkpoint began.
     journal_bytes: u64,

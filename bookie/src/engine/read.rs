@@ -75,7 +75,8 @@ impl State {
 
     /// Whether an entry that is not found may have been stored all the same.
     fn misses_something(&self) -> bool {
-        self.incomplete || !self.damaged_logs.is_empty()
+        let incomplete_log = || self.incomplete_logs.iter().any(|log| self.logs.contains_key(log));
+        self.incomplete || !self.damaged_logs.is_empty() || incomplete_log()
     }
 
     fn place(&self, known: &Ledger, ledger: LedgerId, entry: EntryId) -> Option<Place> {

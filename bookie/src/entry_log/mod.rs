@@ -6,7 +6,6 @@ pub(crate) mod format;
 #[cfg(test)]
 mod measure;
 mod reader;
-#[allow(dead_code, reason = "the degraded start comes to use it")]
 mod salvage;
 mod scan;
 mod window;
@@ -16,7 +15,6 @@ pub use self::format::FormatError;
 pub(crate) use self::format::Run;
 pub use self::reader::OpenError;
 pub(crate) use self::reader::{Log, Unreadable};
-#[allow(unused_imports, reason = "as above")]
 pub(crate) use self::salvage::{Salvaged, salvage};
 pub(crate) use self::scan::{Found, Scan, Stretch};
 pub(crate) use self::window::Window;
