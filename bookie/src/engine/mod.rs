@@ -20,6 +20,8 @@ mod space;
 #[cfg(test)]
 mod space_tests;
 #[cfg(test)]
+mod sync_failure_tests;
+#[cfg(test)]
 mod tests;
 mod turn;
 

@@ -15,7 +15,6 @@ pub use self::format::FormatError;
 pub(crate) use self::format::Run;
 pub use self::reader::OpenError;
 pub(crate) use self::reader::{Log, Unreadable};
-pub(crate) use self::salvage::{Salvaged, salvage};
 pub(crate) use self::scan::{Found, Scan, Stretch};
 pub(crate) use self::window::Window;
 #[allow(unused_imports, reason = "compaction comes to use it")]

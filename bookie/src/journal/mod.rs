@@ -134,6 +134,11 @@ impl<T: Send + 'static> Journal<T> {
         self.files.free_below(floor)
     }
 
+    /// Nothing completes any more, because something else that the bookie needs has failed.
+    pub(crate) fn fail(&self) {
+        self.queue.fail();
+    }
+
     /// Like [`Journal::stop`] without waiting.
     pub(crate) fn request_stop(&self) {
         self.queue.stop();
