@@ -257,8 +257,7 @@ fn used_bytes(files: &[PathBuf], whole: &[Vec<u8>]) -> Vec<usize> {
     let used = |(path, bytes): (&PathBuf, &Vec<u8>)| {
         let name = path.file_name().unwrap().to_string_lossy();
         let records = if name.starts_with("journal-") { records(bytes) } else { return bytes.len() };
-        let before_last = records.iter().rev().nth(1).map_or(bytes.len(), |(end, _)| *end);
-        before_last
+        records.iter().rev().nth(1).map_or(bytes.len(), |(end, _)| *end)
     };
     files.iter().zip(whole).map(used).collect()
 }

@@ -108,6 +108,12 @@ impl Log {
         instance: InstanceId,
     ) -> Result<(Log, Vec<Run>, bool), OpenError> {
         let salvaged = salvage(storage, path, id, instance)?;
+        for range in &salvaged.unreadable {
+            tracing::error!(log = id, ?range, "no entry can be read from these bytes of an entry log");
+        }
+        for (range, error) in &salvaged.failed {
+            tracing::error!(log = id, ?range, %error, "the disk cannot read these bytes of an entry log");
+        }
         let file = storage.open(path)?;
         let (bytes, entries) = (file.len()?, salvaged.slots.len() as u64 - 1);
         if u32::try_from(id).is_err() || u32::try_from(entries).is_err() {
