@@ -24,6 +24,7 @@ mod sync_failure_tests;
 #[cfg(test)]
 mod tests;
 mod turn;
+mod waiters;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -38,6 +39,8 @@ pub(crate) use self::listing::{LedgerFacts, LogFacts};
 pub use self::mode::{Mode, ReadOnlyReason};
 pub(crate) use self::read::{Lookup, Place};
 pub(crate) use self::turn::{Add, Refused, Turn};
+pub(crate) use self::waiters::LacWait;
+use self::waiters::Waiters;
 use crate::cache::WriteCache;
 use crate::checkpoint::LogRow;
 use crate::error::FatalError;
@@ -75,6 +78,7 @@ struct State {
     /// Acknowledged journal records are missing: nothing can be said to be absent.
     incomplete: bool,
     mode: Mode,
+    waiters: Waiters,
 }
 
 /// `T` is handed back when the records submitted with it are durable.

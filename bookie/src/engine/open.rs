@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, watch};
 use super::dirs::Dirs;
 use super::disk::{Disk, OpenLog};
 use super::flush::{Covered, FlushSignal, Progress};
+use super::waiters::Waiters;
 use super::{ENTRY_OVERHEAD_BYTES, Engine, Limits, Mode, ReadOnlyReason, State};
 use crate::cache::WriteCache;
 use crate::checkpoint::{self, Checkpoint, LogRow};
@@ -105,6 +106,7 @@ impl State {
             journal_bytes: 0,
             incomplete: false,
             mode: Mode::default(),
+            waiters: Waiters::default(),
         }
     }
 
