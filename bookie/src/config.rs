@@ -49,7 +49,8 @@ pub struct Config {
     /// Take requests over TLS only: a connection that begins without is closed. Default false; needs `tls`.
     pub tls_required: bool,
     /// Free space of a disk below which the bookie goes read-only; what is left is for the flush of what was accepted,
-    /// for compaction and for checkpoints. It is writable again with a quarter more. Default 512 MiB.
+    /// for compaction and for checkpoints. It is writable again with a quarter more. Default 512 MiB; never
+    /// more than a tenth of the disk.
     pub free_bytes_min: u64,
     /// How often to look at the free space. Default 500 ms.
     pub space_interval: Duration,

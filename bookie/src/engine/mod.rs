@@ -79,6 +79,8 @@ struct State {
     incomplete: bool,
     mode: Mode,
     waiters: Waiters,
+    /// Bytes that may be accepted until the free space is looked at again.
+    space_credit: u64,
 }
 
 /// `T` is handed back when the records submitted with it are durable.

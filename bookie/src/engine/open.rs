@@ -107,6 +107,7 @@ impl State {
             incomplete: false,
             mode: Mode::default(),
             waiters: Waiters::default(),
+            space_credit: u64::MAX,
         }
     }
 

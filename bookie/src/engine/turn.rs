@@ -170,6 +170,9 @@ impl<'a, T: Send + 'static> Turn<'a, T> {
             self.state.cache.hold(room);
         }
         self.state.journal_bytes += bytes as u64 + self.engine.journal.take_padding_bytes();
+        if bytes > 0 {
+            self.engine.spend_space(&mut self.state, bytes as u64);
+        }
         if !records.is_empty() || token.is_some() {
             self.engine.journal.submit(Submission { records, token });
         }
