@@ -8,6 +8,10 @@ pub(crate) mod device;
 #[cfg(test)]
 mod fault_tests;
 mod files;
+#[cfg(test)]
+mod measure;
+#[cfg(test)]
+mod overlap_tests;
 mod queue;
 pub(crate) mod reader;
 pub(crate) mod record;
