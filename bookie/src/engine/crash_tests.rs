@@ -9,7 +9,6 @@ use magnetar_common::storage::{MemoryStorage, Storage, Unsynced};
 use magnetar_proto::ids::{EntryId, LedgerId};
 
 use super::*;
-use crate::journal::JournalDevice;
 use crate::testing::{KEY, add, body, instance};
 
 const LEDGERS: u64 = 4;
@@ -27,7 +26,6 @@ enum Fact {
 }
 
 struct History {
-    device: JournalDevice,
     random: SeededRandom,
     storage: MemoryStorage,
     known: Acknowledged,
@@ -49,9 +47,10 @@ impl History {
         };
         let limits = Limits {
             write_cache_bytes: 20_000,
+            read_cache_bytes: 1 << 20,
             journal_bytes: 6_000,
             segment_bytes: 2_000,
-            journal_device: DeviceOptions { device: self.device, unsafe_no_sync: false },
+            journal_device: DeviceOptions::default(),
             free_bytes_min: 0,
         };
         let complete =
@@ -161,9 +160,8 @@ fn no_history_of_power_failures_loses_an_acknowledged_entry_or_fence() {
             storage.create_dir_all(dir.as_ref()).unwrap();
         }
         let random = SeededRandom::new(seed);
-        let device = [JournalDevice::Buffered, JournalDevice::Direct][seed as usize % 2];
         let mut history =
-            History { device, random, storage, known: Acknowledged::default(), next_entry: BTreeMap::new() };
+            History { random, storage, known: Acknowledged::default(), next_entry: BTreeMap::new() };
         for _ in 0..8 {
             history.live();
         }

@@ -3,7 +3,6 @@
 mod grpc;
 mod http;
 mod limits;
-mod long_poll;
 mod start;
 mod support;
 mod tls;
