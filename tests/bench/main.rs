@@ -2,10 +2,12 @@
 //! `bench bookie`, those of one bookie.
 //!
 //! Run as `cargo run --release -p magnetar-tests --bin bench`; `-- --seconds N` sets how long each load lasts, `-- bookie`
-//! measures a bookie. It must never link the system it measures: everything goes through a process.
+//! measures a bookie, `-- peer` one beside Apache BookKeeper's. It must never link the system it measures: everything goes
+//! through a process.
 
 mod bookie;
 mod load;
+mod peer;
 mod server;
 mod usage;
 
@@ -29,6 +31,7 @@ fn main() -> Result<()> {
     let arguments = std::env::args().skip(1).collect::<Vec<_>>();
     match arguments.split_first() {
         Some((command, rest)) if command == "bookie" => bookie::run(rest),
+        Some((command, rest)) if command == "peer" => peer::run(rest),
         _ => standalone(seconds_wanted(&arguments)?),
     }
 }
@@ -102,6 +105,6 @@ fn seconds_wanted(arguments: &[String]) -> Result<u64> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => Ok(LOAD_SECONDS),
         ["--seconds", number] => number.parse().context("--seconds takes a whole number"),
-        _ => anyhow::bail!("usage: bench [--seconds N] | bench bookie [--help]"),
+        _ => anyhow::bail!("usage: bench [--seconds N] | bench bookie [--help] | bench peer [--help]"),
     }
 }

@@ -9,6 +9,7 @@ use magnetar_common::storage::{MemoryStorage, Storage, Unsynced};
 use magnetar_proto::ids::{EntryId, LedgerId};
 
 use super::*;
+use crate::journal::JournalDevice;
 use crate::testing::{KEY, add, body, instance};
 
 const LEDGERS: u64 = 4;
@@ -26,6 +27,7 @@ enum Fact {
 }
 
 struct History {
+    device: JournalDevice,
     random: SeededRandom,
     storage: MemoryStorage,
     known: Acknowledged,
@@ -47,10 +49,9 @@ impl History {
         };
         let limits = Limits {
             write_cache_bytes: 20_000,
-            read_cache_bytes: 1 << 20,
             journal_bytes: 6_000,
             segment_bytes: 2_000,
-            journal_device: DeviceOptions::default(),
+            journal_device: DeviceOptions { device: self.device, unsafe_no_sync: false },
             free_bytes_min: 0,
         };
         let complete =
@@ -160,8 +161,9 @@ fn no_history_of_power_failures_loses_an_acknowledged_entry_or_fence() {
             storage.create_dir_all(dir.as_ref()).unwrap();
         }
         let random = SeededRandom::new(seed);
+        let device = [JournalDevice::Buffered, JournalDevice::Direct][seed as usize % 2];
         let mut history =
-            History { random, storage, known: Acknowledged::default(), next_entry: BTreeMap::new() };
+            History { device, random, storage, known: Acknowledged::default(), next_entry: BTreeMap::new() };
         for _ in 0..8 {
             history.live();
         }

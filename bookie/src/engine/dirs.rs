@@ -8,7 +8,7 @@ use magnetar_common::storage::Storage;
 
 /// A directory that was low is good again with a quarter of the threshold to spare: a log that is written must not make
 /// the mode flap.
-fn recovered(threshold: u64) -> u64 {
+pub(super) fn recovered(threshold: u64) -> u64 {
     threshold.saturating_add(threshold / 4)
 }
 
@@ -71,11 +71,10 @@ impl Dirs {
         self.lock()[dir].lost = true;
     }
 
-    /// Takes note of a directory's free space, `None` when that cannot be read. Returns whether it is low now.
-    pub(super) fn set_free(&self, dir: usize, free: Option<u64>, threshold: u64) -> bool {
+    /// Takes note of a directory's free space. Returns whether it is low now.
+    pub(super) fn set_free(&self, dir: usize, free: u64, threshold: u64) -> bool {
         let mut states = self.lock();
         let state = &mut states[dir];
-        let Some(free) = free else { return true };
         let needed = if state.low { recovered(threshold) } else { threshold };
         (state.free, state.low) = (free, free < needed);
         state.low
@@ -85,11 +84,6 @@ impl Dirs {
     pub(super) fn set_full(&self, dir: usize) {
         let state = &mut self.lock()[dir];
         (state.low, state.free) = (true, 0);
-    }
-
-    /// The most free space of a usable directory.
-    pub(super) fn most_free(&self) -> u64 {
-        self.lock().iter().filter(|state| !state.lost).map(|state| state.free).max().unwrap_or(0)
     }
 
     /// How many directories there are, are not lost, and have space.
@@ -131,10 +125,10 @@ mod tests {
         assert_eq!([dirs.candidates(3), dirs.candidates(4)], [vec![0, 1, 2], vec![1, 2, 0]]);
         dirs.lose(1);
         assert_eq!(dirs.candidates(4), [2, 0]);
-        assert!(dirs.set_free(2, Some(5), 100));
-        assert!(!dirs.set_free(0, Some(100), 100));
+        assert!(dirs.set_free(2, 5, 100));
+        assert!(!dirs.set_free(0, 100, 100));
         assert_eq!(dirs.candidates(4), [0, 2]);
-        assert!(dirs.set_free(0, Some(7), 100));
+        assert!(dirs.set_free(0, 7, 100));
         assert_eq!(dirs.candidates(5), [0, 2], "the emptiest first");
         assert_eq!(dirs.counts(), (3, 2, 0));
     }
@@ -142,10 +136,10 @@ mod tests {
     #[test]
     fn a_low_directory_is_good_again_only_with_room_to_spare() {
         let dirs = dirs();
-        assert!(dirs.set_free(0, Some(99), 100));
-        assert!(dirs.set_free(0, Some(124), 100));
-        assert!(!dirs.set_free(0, Some(125), 100));
-        assert!(!dirs.set_free(0, Some(100), 100));
+        assert!(dirs.set_free(0, 99, 100));
+        assert!(dirs.set_free(0, 124, 100));
+        assert!(!dirs.set_free(0, 125, 100));
+        assert!(!dirs.set_free(0, 100, 100));
     }
 
     #[test]

@@ -59,6 +59,13 @@ impl Disk {
         Ok((OpenLog { log: Arc::new(log), dir: row.dir }, runs))
     }
 
+    /// Opens a log whose index is damaged; see [`Log::rebuild`].
+    pub(super) fn rebuild_log(&self, row: &LogRow) -> Result<(OpenLog, Vec<Run>, bool), OpenError> {
+        let path = self.log_path(row).ok_or(io::ErrorKind::NotFound).map_err(io::Error::from)?;
+        let (log, runs, complete) = Log::rebuild(&self.storage, &path, row.log, self.instance)?;
+        Ok((OpenLog { log: Arc::new(log), dir: row.dir }, runs, complete))
+    }
+
     /// Writes log number `log` from sorted entries into ledger directory `dir`, and opens it. A failed attempt leaves
     /// nothing that takes space.
     pub(super) fn write_log(

@@ -140,8 +140,9 @@ impl<T: Send + 'static> Engine<T> {
         Ok(())
     }
 
-    /// Reports a failure after which the bookie must not go on; the first one counts.
+    /// Reports a failure after which the bookie must not go on; the first one counts. Nothing is acknowledged any more.
     pub(crate) fn fail(&self, error: FatalError) {
+        self.journal.fail();
         self.failed.send_if_modified(|failed| {
             let first = failed.is_none();
             failed.get_or_insert(error);

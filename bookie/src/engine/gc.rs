@@ -46,6 +46,7 @@ impl<T: Send + 'static> Engine<T> {
                 if state.ledgers.get(*id).is_some_and(|ledger| ledger.deleted_ms().is_none()) {
                     state.cache.remove(*id);
                     state.ledgers.forget(*id, now_ms);
+                    state.waiters.changed(*id);
                 }
             }
         }

@@ -2,9 +2,10 @@
 //! The server applies a batch of requests in one [`Turn`]; what a turn accepted is durable when its token completes.
 //! It must never know of sockets or wire formats, and never wait for anything while it holds its lock.
 
-mod ahead;
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod damage_tests;
 mod dirs;
 mod disk;
 mod flush;
@@ -19,8 +20,11 @@ mod space;
 #[cfg(test)]
 mod space_tests;
 #[cfg(test)]
+mod sync_failure_tests;
+#[cfg(test)]
 mod tests;
 mod turn;
+mod waiters;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -35,7 +39,9 @@ pub(crate) use self::listing::{LedgerFacts, LogFacts};
 pub use self::mode::{Mode, ReadOnlyReason};
 pub(crate) use self::read::{Lookup, Place};
 pub(crate) use self::turn::{Add, Refused, Turn};
-use crate::cache::{ReadCache, WriteCache};
+pub(crate) use self::waiters::LacWait;
+use self::waiters::Waiters;
+use crate::cache::WriteCache;
 use crate::checkpoint::LogRow;
 use crate::error::FatalError;
 use crate::index::Ledgers;
@@ -46,7 +52,6 @@ use crate::metrics::Metrics;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) write_cache_bytes: usize,
-    pub(crate) read_cache_bytes: usize,
     pub(crate) journal_bytes: u64,
     pub(crate) segment_bytes: u64,
     pub(crate) journal_device: DeviceOptions,
@@ -64,12 +69,18 @@ struct State {
     logs: HashMap<u64, OpenLog>,
     /// Logs of the checkpoint that could not be opened. While there is one, nothing can be said to be absent.
     damaged_logs: Vec<LogRow>,
+    /// Open logs that may once have held more entries than can be found in them. As long as one of them is open,
+    /// nothing can be said to be absent either.
+    incomplete_logs: Vec<u64>,
     next_log: u64,
     /// Bytes journalled since the last checkpoint began.
     journal_bytes: u64,
     /// Acknowledged journal records are missing: nothing can be said to be absent.
     incomplete: bool,
     mode: Mode,
+    waiters: Waiters,
+    /// Bytes that may be accepted until the free space is looked at again.
+    space_credit: u64,
 }
 
 /// `T` is handed back when the records submitted with it are durable.
@@ -80,7 +91,6 @@ pub(crate) struct Engine<T> {
     state: Mutex<State>,
     journal: Journal<T>,
     room: Arc<Semaphore>,
-    reads: Arc<ReadCache>,
     flush: FlushSignal,
     failed: watch::Sender<Option<FatalError>>,
     metrics: Arc<Metrics>,

@@ -11,8 +11,9 @@ use tokio::sync::{Semaphore, watch};
 use super::dirs::Dirs;
 use super::disk::{Disk, OpenLog};
 use super::flush::{Covered, FlushSignal, Progress};
+use super::waiters::Waiters;
 use super::{ENTRY_OVERHEAD_BYTES, Engine, Limits, Mode, ReadOnlyReason, State};
-use crate::cache::{ReadCache, WriteCache};
+use crate::cache::WriteCache;
 use crate::checkpoint::{self, Checkpoint, LogRow};
 use crate::entry_log::{self, Run};
 use crate::error::{FatalError, OpenError};
@@ -78,7 +79,6 @@ impl<T: Send + 'static> Engine<T> {
             state: Mutex::new(state),
             journal,
             room,
-            reads: Arc::new(ReadCache::new(limits.read_cache_bytes)),
             flush: FlushSignal::new(Progress::new(covered, number)),
             failed,
             metrics,
@@ -101,10 +101,13 @@ impl State {
             cache: WriteCache::default(),
             logs: HashMap::new(),
             damaged_logs: Vec::new(),
+            incomplete_logs: Vec::new(),
             next_log: 1,
             journal_bytes: 0,
             incomplete: false,
             mode: Mode::default(),
+            waiters: Waiters::default(),
+            space_credit: u64::MAX,
         }
     }
 
@@ -194,28 +197,40 @@ impl Loader<'_> {
         row: LogRow,
         prepare: impl FnOnce(&mut Ledgers, &[Run]),
     ) -> Result<(), OpenError> {
-        match self.disk.open_log(&row) {
-            Ok((open, runs)) => {
-                prepare(&mut self.state.ledgers, &runs);
-                self.state.add_log(open, &runs);
-                Ok(())
+        let (open, runs) = match self.open_or_rebuild(&row) {
+            Ok(opened) => opened,
+            // One log, or one disk of several, that cannot be read must not take the others with it.
+            Err(
+                reason @ (entry_log::OpenError::Format(entry_log::FormatError::Damaged)
+                | entry_log::OpenError::Foreign
+                | entry_log::OpenError::Io(_)),
+            ) => {
+                tracing::error!(log = row.log, %reason, "an entry log cannot be read: what is not found elsewhere cannot be called absent");
+                self.state.damaged_logs.push(row);
+                return Ok(());
             }
-            // The other logs can still be read; see `State::damaged_logs`.
+            Err(reason) => return Err(OpenError::EntryLog { log: row.log, reason }),
+        };
+        prepare(&mut self.state.ledgers, &runs);
+        self.state.add_log(open, &runs);
+        Ok(())
+    }
+
+    /// Opens a log by its own index, or, if that is damaged, by one rebuilt from its entries.
+    fn open_or_rebuild(&mut self, row: &LogRow) -> Result<(OpenLog, Vec<Run>), entry_log::OpenError> {
+        match self.disk.open_log(row) {
             Err(
                 reason @ (entry_log::OpenError::Format(entry_log::FormatError::Damaged)
                 | entry_log::OpenError::Foreign),
             ) => {
-                tracing::error!(log = row.log, %reason, "an entry log is damaged: what is not found elsewhere cannot be called absent");
-                self.state.damaged_logs.push(row);
-                Ok(())
+                let (open, runs, complete) = self.disk.rebuild_log(row)?;
+                tracing::error!(log = row.log, %reason, complete, "the index of an entry log is damaged: rebuilt from its entries");
+                if !complete {
+                    self.state.incomplete_logs.push(row.log);
+                }
+                Ok((open, runs))
             }
-            // One disk of several that cannot be read must not take the others with it.
-            Err(entry_log::OpenError::Io(error)) => {
-                tracing::error!(log = row.log, %error, "an entry log cannot be read: what is not found elsewhere cannot be called absent");
-                self.state.damaged_logs.push(row);
-                Ok(())
-            }
-            Err(reason) => Err(OpenError::EntryLog { log: row.log, reason }),
+            opened => opened,
         }
     }
 

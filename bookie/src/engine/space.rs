@@ -1,43 +1,90 @@
 //! Free space: watched, so that the bookie goes read-only before a disk is full and comes back by itself.
 
 use std::io;
+use std::path::Path;
 
-use super::dirs::is_full;
-use super::{Engine, ReadOnlyReason};
+use magnetar_common::storage::Space;
+
+use super::dirs::{is_full, recovered};
+use super::{Engine, ReadOnlyReason, State};
 
 /// Below this part of the reserve, recovery adds are refused too: what is left is for compaction and checkpoints.
 const EXHAUSTED_PART: u64 = 4;
+
+/// The reserve is at most this part of a disk, so that small disks can be used at all.
+const RESERVE_PART_MAX: u64 = 10;
+
+/// One look at a disk.
+#[derive(Clone, Copy)]
+struct Look {
+    free: u64,
+    reserve: u64,
+}
+
+impl Look {
+    /// Bytes above the reserve.
+    fn spare(&self) -> u64 {
+        self.free.saturating_sub(self.reserve)
+    }
+
+    fn is_low(&self, was_low: bool) -> bool {
+        self.free < if was_low { recovered(self.reserve) } else { self.reserve }
+    }
+}
 
 impl<T: Send + 'static> Engine<T> {
     /// Looks at the free space of every disk and sets the mode accordingly. A disk whose space cannot be read keeps
     /// what was known of it. Blocks.
     pub(crate) fn check_space(&self) {
-        let reserve = self.limits.free_bytes_min;
-        let free = |path| self.disk.storage.space(path).map(|space| space.free);
-        let usable = self.dirs.usable();
-        for dir in &usable {
-            let free = free(self.dirs.path(*dir));
-            if let Err(error) = &free {
-                tracing::warn!(dir = %self.dirs.path(*dir).display(), %error, "cannot read the free space");
-            }
-            self.dirs.set_free(*dir, free.ok(), reserve);
-        }
-        let journal = free(&self.disk.journal_dir).ok();
         let was_low = self.mode.borrow().reasons().any(|reason| reason == ReadOnlyReason::LowSpace);
+        let mut dirs: Vec<Look> = Vec::new();
+        for dir in self.dirs.usable() {
+            let Some(look) = self.look(self.dirs.path(dir)) else { continue };
+            self.dirs.set_free(dir, look.free, look.reserve);
+            dirs.push(look);
+        }
+        let journal = self.look(&self.disk.journal_dir);
         // The same slack as for the ledger directories.
-        let needed = if was_low { reserve.saturating_add(reserve / 4) } else { reserve };
-        let journal_low = journal.map_or(was_low, |free| free < needed);
+        let journal_low = journal.map_or(was_low, |look| look.is_low(was_low));
         let (_, _, with_space) = self.dirs.counts();
-        let least = journal.unwrap_or(u64::MAX).min(self.dirs.most_free());
-        self.set_low_space(journal_low || with_space == 0, least < reserve / EXHAUSTED_PART);
+        let best = dirs.iter().max_by_key(|look| look.spare()).copied();
+        let disks = || journal.iter().chain(&best);
+        let exhausted = disks().any(|look| look.free < look.reserve / EXHAUSTED_PART);
+        // An entry goes to the journal and to a log, which may lie on the same disk.
+        let credit = disks().map(|look| look.spare() / 2).min();
+        self.lock().space_credit = credit.unwrap_or(u64::MAX);
+        self.set_low_space(journal_low || with_space == 0, exhausted);
         if with_space > 0 && self.flush.is_stuck() {
             self.flush.request();
+        }
+    }
+
+    fn look(&self, path: &Path) -> Option<Look> {
+        match self.disk.storage.space(path) {
+            Ok(Space { free, total }) => {
+                let reserve = self.limits.free_bytes_min.min(total / RESERVE_PART_MAX);
+                Some(Look { free, reserve })
+            }
+            Err(error) => {
+                tracing::warn!(dir = %path.display(), %error, "cannot read the free space");
+                None
+            }
         }
     }
 
     /// A write found no space: recovery adds are refused too, until the next look at the disks.
     pub(super) fn found_no_space(&self) {
         self.set_low_space(true, true);
+    }
+
+    /// Takes note of accepted bytes. Disks fill up between two looks at them too: what was spare at the last one is all
+    /// that is accepted until the next.
+    pub(super) fn spend_space(&self, state: &mut State, bytes: u64) {
+        state.space_credit = state.space_credit.saturating_sub(bytes);
+        if state.space_credit == 0 {
+            let mode = state.mode.with(ReadOnlyReason::LowSpace, true);
+            self.change_mode(state, mode);
+        }
     }
 
     fn set_low_space(&self, low: bool, exhausted: bool) {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::mpsc;
 
-use magnetar_common::storage::MemoryStorage;
+use magnetar_common::storage::{MemoryStorage, Storage};
 use magnetar_proto::ids::{EntryId, LedgerId};
 
 use super::*;
@@ -20,8 +20,11 @@ struct Running {
 fn storage() -> MemoryStorage {
     let storage = MemoryStorage::new();
     for dir in DIRS {
-        magnetar_common::storage::Storage::create_dir_all(&storage, Path::new(dir)).unwrap();
+        storage.create_dir_all(Path::new(dir)).unwrap();
     }
+    // What others keep on the disk: the reserve is a small part of the whole.
+    storage.create_dir_all(Path::new("/others")).unwrap();
+    storage.create(Path::new("/others/data")).unwrap().allocate(16 * RESERVE).unwrap();
     storage
 }
 
@@ -35,7 +38,6 @@ fn open(storage: &MemoryStorage, ledger_dirs: &[&str]) -> Running {
     };
     let limits = Limits {
         write_cache_bytes: 1 << 20,
-        read_cache_bytes: 1 << 20,
         journal_bytes: 1 << 20,
         segment_bytes: 1 << 16,
         journal_device: DeviceOptions::default(),
@@ -96,6 +98,20 @@ fn below_the_reserve_only_recovery_adds_are_taken_and_below_a_quarter_of_it_none
     running.engine.check_space();
     assert_eq!(running.try_add(add(2, 0)), Ok(()));
     running.holds(1, 0..2);
+}
+
+#[test]
+fn adds_stop_before_the_disk_is_full_even_if_nobody_looks_in_between() {
+    let storage = storage();
+    let running = open(&storage, &DIRS[1..]);
+    storage.set_free(RESERVE + 2_000);
+    running.engine.check_space();
+    let accepted = (0..100).take_while(|entry| running.try_add(add(1, *entry)).is_ok()).count();
+    assert!((5..20).contains(&accepted), "{accepted} entries of 80 bytes into 1000");
+    assert_eq!(running.try_add(recovery(1, 200)), Ok(()));
+    storage.set_free(2 * RESERVE);
+    running.engine.check_space();
+    assert_eq!(running.try_add(add(1, 100)), Ok(()));
 }
 
 #[test]
@@ -177,7 +193,6 @@ fn a_ledger_directory_that_fails_is_given_up_and_its_entries_are_not_called_abse
 
 /// Copies directories as they are.
 fn copy(from: &MemoryStorage, to: &MemoryStorage, dirs: &[&str]) {
-    use magnetar_common::storage::Storage;
     for dir in dirs.iter().map(Path::new) {
         to.create_dir_all(dir).unwrap();
         for name in from.list(dir).unwrap() {

@@ -41,7 +41,7 @@ pub(crate) enum Refused {
 /// See the module.
 pub(crate) struct Turn<'a, T: Send + 'static> {
     engine: &'a Engine<T>,
-    state: MutexGuard<'a, State>,
+    pub(super) state: MutexGuard<'a, State>,
     records: Vec<Record>,
     /// Entries found in memory, and not found there.
     hits: u64,
@@ -74,6 +74,8 @@ impl<'a, T: Send + 'static> Turn<'a, T> {
         }
         known.note_entry(entry);
         known.note_last_add_confirmed(add.last_add_confirmed);
+        let lac = known.last_add_confirmed();
+        self.state.waiters.advanced(ledger, lac);
         self.state.cache.insert(ledger, entry, body.clone());
         self.records.push(Record::Entry(body));
         Ok(())
@@ -90,6 +92,7 @@ impl<'a, T: Send + 'static> Turn<'a, T> {
                 self.records.push(Record::Fence { ledger });
                 let sequence = next + self.records.len() as u64 - 1;
                 self.state.ledgers.ensure(ledger).fence(sequence);
+                self.state.waiters.changed(ledger);
                 Ok(false)
             }
         }
@@ -112,6 +115,7 @@ impl<'a, T: Send + 'static> Turn<'a, T> {
         }
         known.set_explicit_lac(body.clone());
         known.note_last_add_confirmed(lac);
+        self.state.waiters.changed(ledger);
         self.records.push(Record::ExplicitLac { ledger, body });
         Ok(())
     }
@@ -166,6 +170,9 @@ impl<'a, T: Send + 'static> Turn<'a, T> {
             self.state.cache.hold(room);
         }
         self.state.journal_bytes += bytes as u64 + self.engine.journal.take_padding_bytes();
+        if bytes > 0 {
+            self.engine.spend_space(&mut self.state, bytes as u64);
+        }
         if !records.is_empty() || token.is_some() {
             self.engine.journal.submit(Submission { records, token });
         }

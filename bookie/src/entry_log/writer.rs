@@ -1,4 +1,19 @@
 //! Writes one entry log, whole: an entry log that has its name is sealed, durable and never changes.
+//!
+//! Logs go past the page cache, in whole chunks; the last one is padded and the padding cut off before the sync. Written
+//! through the page cache they pile up dirty pages, and the journal's syncs wait while those go to the disk. What
+//! `entry_log::measure` shows of durable 4 KiB writes to a journal beside logs written without a pause (two cores that
+//! others used too, at real-time priority; ext4 on a virtio disk), in µs:
+//!
+//! | logs | MB/s | p50 | p99 | p99.9 | max |
+//! |---|---|---|---|---|---|
+//! | none | 0 | 183 | 656 | 4287 | 19935 |
+//! | buffered | 507 | 194 | 3764 | 34062 | 46742 |
+//! | direct, 256 KiB | 485 | 371 | 1519 | 17957 | 28454 |
+//! | direct, 64 KiB | 307 | 306 | 662 | 20825 | 36802 |
+//!
+//! The median grows by the time of one chunk, which is what the journal may have to wait for. Smaller chunks cost a third
+//! of the bandwidth and gain less than that.
 
 use std::io;
 use std::path::Path;

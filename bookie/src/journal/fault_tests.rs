@@ -8,7 +8,7 @@ use super::record::Record;
 use super::*;
 use crate::testing::{body, instance};
 
-const DEVICES: &[JournalDevice] = &[JournalDevice::Buffered];
+const DEVICES: [JournalDevice; 2] = [JournalDevice::Buffered, JournalDevice::Direct];
 const DIR: &str = "/journal";
 const RECORDS: u64 = 16;
 const NOTHING: ReplayFrom = ReplayFrom { floor: None, sequence: 0 };
@@ -106,7 +106,7 @@ fn fail_each_point(device: JournalDevice, inject: impl Fn(&MemoryStorage, u64)) 
 
 #[test]
 fn after_any_failed_sync_nothing_completes() {
-    for device in DEVICES.iter().copied() {
+    for device in DEVICES {
         let points = fail_each_point(device, |storage, n| storage.fail_nth_sync(n));
         assert!(
             points > RECORDS,
@@ -117,7 +117,7 @@ fn after_any_failed_sync_nothing_completes() {
 
 #[test]
 fn after_any_failed_write_nothing_completes() {
-    for device in DEVICES.iter().copied() {
+    for device in DEVICES {
         let full = io::ErrorKind::StorageFull;
         let points = fail_each_point(device, |storage, n| storage.fail_nth_write(n, full));
         assert!(points > RECORDS, "{device}: {points}");

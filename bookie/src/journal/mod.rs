@@ -8,6 +8,10 @@ pub(crate) mod device;
 #[cfg(test)]
 mod fault_tests;
 mod files;
+#[cfg(test)]
+mod measure;
+#[cfg(test)]
+mod overlap_tests;
 mod queue;
 pub(crate) mod reader;
 pub(crate) mod record;
@@ -132,6 +136,11 @@ impl<T: Send + 'static> Journal<T> {
     /// Gives up the segments below `floor`; only after the checkpoint naming that floor is durable. Blocks.
     pub(crate) fn free_below(&self, floor: u64) -> io::Result<()> {
         self.files.free_below(floor)
+    }
+
+    /// Nothing completes any more, because something else that the bookie needs has failed.
+    pub(crate) fn fail(&self) {
+        self.queue.fail();
     }
 
     /// Like [`Journal::stop`] without waiting.

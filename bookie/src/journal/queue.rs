@@ -122,7 +122,8 @@ impl<T> Queue<T> {
         !into.is_empty()
     }
 
-    pub(super) fn set_durable(&self, sequence: u64) {
+    /// Notes that everything up to `sequence` is durable; false when nothing may complete any more.
+    pub(super) fn set_durable(&self, sequence: u64) -> bool {
         let mut state = self.lock();
         assert!(
             sequence >= state.durable && sequence < state.next_sequence,
@@ -130,6 +131,12 @@ impl<T> Queue<T> {
         );
         state.durable = sequence;
         self.progress.notify_all();
+        !state.failed
+    }
+
+    /// Nothing completes any more.
+    pub(super) fn has_failed(&self) -> bool {
+        self.lock().failed
     }
 
     /// Every record with a sequence up to this one is durable.
@@ -157,11 +164,12 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Drops what waits; nothing completes any more.
+    /// Drops what waits; nothing completes any more, and the journal thread ends.
     pub(super) fn fail(&self) {
         let mut state = self.lock();
-        state.failed = true;
+        (state.failed, state.stopping) = (true, true);
         state.waiting.clear();
+        self.work.notify_all();
         self.progress.notify_all();
     }
 

@@ -102,6 +102,7 @@ impl<T> Writer<T> {
             let tokens = batch.drain(..).filter_map(|s| s.token);
             match self.under_way.back_mut() {
                 Some(before) => before.tokens.extend(tokens),
+                None if self.queue.has_failed() => {}
                 None => complete(&mut tokens.collect()),
             }
             return Ok(());
@@ -150,8 +151,9 @@ impl<T> Writer<T> {
         let mut done = self.under_way.pop_front().expect("the device had a batch under way");
         self.count(&done, finished.is_ok());
         let bytes = finished?;
-        self.queue.set_durable(done.last_sequence);
-        complete(&mut done.tokens);
+        if self.queue.set_durable(done.last_sequence) {
+            complete(&mut done.tokens);
+        }
         if bytes.capacity() <= BUFFER_KEEP_BYTES {
             self.spare.push(bytes);
         }

@@ -14,6 +14,7 @@ use super::admission::Admission;
 use super::answer::{Answer, ReadOp, absence};
 use super::durable::Durable;
 use super::lane::Waiting;
+use super::parking::{LongPoll, Parked};
 use super::tally::Tally;
 use super::v3::{availability, response};
 use super::{Peer, Shared, v2};
@@ -37,6 +38,7 @@ pub(crate) enum Request {
         ledger: LedgerId,
         fence: Fence,
     },
+    LongPoll(LongPoll),
     WriteLac {
         header: BkPacketHeader,
         ledger: LedgerId,
@@ -146,13 +148,16 @@ impl Batch {
         for request in requests {
             effects.handle(&mut turn, request);
         }
-        let Effects { now, admission, on_disk, frames, fenced_reads, owed, tally } = effects;
+        let Effects { now, admission, on_disk, frames, fenced_reads, parked, owed, tally, .. } = effects;
         tally.answered(metrics);
         let token = (!frames.is_empty() || !fenced_reads.is_empty()).then(|| {
             self.peer.outbound.owe(owed);
             Durable { peer: self.peer.clone(), frames, reads: fenced_reads, owed, tally }
         });
         turn.finish(room, token);
+        if !parked.is_empty() {
+            self.peer.parking.wait(&self.shared, &self.peer, parked);
+        }
         if !on_disk.is_empty() {
             self.peer.lane.push(on_disk);
         }
@@ -165,6 +170,8 @@ impl Batch {
 
 /// What the requests of a turn lead to.
 struct Effects<'a> {
+    shared: &'a Shared,
+    peer: &'a Peer,
     /// Answers that wait for nothing.
     now: Vec<Answer>,
     admission: Admission<'a>,
@@ -173,6 +180,8 @@ struct Effects<'a> {
     /// Answers for when the turn is durable.
     frames: BytesMut,
     fenced_reads: Vec<Waiting>,
+    /// Reads that wait for news.
+    parked: Vec<Parked>,
     /// Bytes of the adds that wait for that.
     owed: usize,
     tally: Tally,
@@ -181,11 +190,14 @@ struct Effects<'a> {
 impl<'a> Effects<'a> {
     fn new(shared: &'a Shared, peer: &'a Peer, tally: Tally) -> Self {
         Effects {
+            shared,
+            peer,
             now: Vec::new(),
             admission: Admission::new(&shared.answer_bytes, &peer.outbound),
             on_disk: Vec::new(),
             frames: BytesMut::new(),
             fenced_reads: Vec::new(),
+            parked: Vec::new(),
             owed: 0,
             tally,
         }
@@ -201,6 +213,13 @@ impl<'a> Effects<'a> {
         match request {
             Request::Add { add, wire } => self.add(turn, add, wire),
             Request::Read { read, ledger, fence } => self.read(turn, read, ledger, fence),
+            Request::LongPoll(poll) => {
+                let ledger = poll.ledger;
+                match self.peer.parking.enter(self.shared, turn, poll) {
+                    Ok(parked) => self.parked.push(parked),
+                    Err(read) => self.read(turn, read, ledger, Fence::No),
+                }
+            }
             Request::WriteLac { header, ledger, master_key, last_add_confirmed, body } => {
                 self.owed += body.len();
                 match turn.write_lac(ledger, &master_key, last_add_confirmed, body) {

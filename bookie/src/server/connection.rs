@@ -34,6 +34,7 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: Stream) {
     }
     peer.outbound.close();
     peer.lane.close();
+    peer.parking.close().await;
     tokio::select! {
         biased;
         () = async { while tasks.join_next().await.is_some() {} } => {}

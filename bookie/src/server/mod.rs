@@ -12,6 +12,7 @@ mod inbound;
 mod lane;
 mod opening;
 mod outbound;
+mod parking;
 mod receiver;
 mod tally;
 mod v2;
@@ -31,6 +32,7 @@ pub(crate) use self::durable::{Durable, complete};
 pub(crate) use self::inbound::Inbound;
 use self::lane::Lane;
 use self::outbound::Outbound;
+use self::parking::Parking;
 use crate::engine::Engine;
 
 /// Pause after a failed accept, so that a lasting cause does not take a whole core.
@@ -64,6 +66,8 @@ pub(crate) struct Shared {
     /// For entries in answers that are not yet sent. Apart from `frame_bytes`: clients that are slow to take their answers
     /// must not keep others from sending.
     answer_bytes: ByteBudget,
+    /// Places for reads that wait for news.
+    parked: Arc<Semaphore>,
     /// Admits blocking disk jobs.
     disk_jobs: Semaphore,
     closing: watch::Sender<bool>,
@@ -74,11 +78,12 @@ pub(crate) struct Peer {
     name: String,
     outbound: Arc<Outbound>,
     lane: Arc<Lane>,
+    parking: Parking,
 }
 
 impl Peer {
     fn new(name: String) -> Self {
-        Peer { name, outbound: Arc::default(), lane: Arc::default() }
+        Peer { name, outbound: Arc::default(), lane: Arc::default(), parking: Parking::default() }
     }
 }
 
@@ -105,6 +110,7 @@ impl Server {
             tls,
             frame_bytes: ByteBudget::new(limits.in_flight_bytes_max / 2),
             answer_bytes: ByteBudget::new(limits.in_flight_bytes_max / 2),
+            parked: Arc::new(Semaphore::new(parking::PARKED_MAX)),
             disk_jobs: Semaphore::new(lane::DISK_JOBS_MAX),
             closing,
         });

@@ -3,6 +3,7 @@
 mod grpc;
 mod http;
 mod limits;
+mod long_poll;
 mod start;
 mod support;
 mod tls;

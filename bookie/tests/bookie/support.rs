@@ -168,10 +168,14 @@ impl Client {
         v2::decode_response(self.frame().await.expect("an answer")).unwrap()
     }
 
-    pub(crate) async fn v3(&mut self, request: v3::Request) -> v3::Response {
+    pub(crate) async fn send_v3(&mut self, request: &v3::Request) {
         let mut out = BytesMut::new();
-        v3::encode(&request, &mut out);
+        v3::encode(request, &mut out);
         self.send(&out).await;
+    }
+
+    pub(crate) async fn v3(&mut self, request: v3::Request) -> v3::Response {
+        self.send_v3(&request).await;
         v3::decode_response(self.frame().await.expect("an answer")).unwrap()
     }
 }

@@ -71,6 +71,11 @@ fn readers_learn_what_is_confirmed() -> Result<()> {
 }
 
 #[test]
+fn a_reader_that_caught_up_is_told_what_is_new() -> Result<()> {
+    run("waiting")
+}
+
+#[test]
 fn an_opened_ledger_refuses_its_old_writer() -> Result<()> {
     run("fencing")
 }

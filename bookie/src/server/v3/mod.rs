@@ -3,6 +3,8 @@
 pub(super) mod availability;
 pub(super) mod response;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use magnetar_proto::bookkeeper::Code;
 use magnetar_proto::bookkeeper::entry::BodyHeader;
@@ -15,8 +17,12 @@ use magnetar_proto::ids::{EntryId, LedgerId};
 use super::Shared;
 use super::answer::{Answer, ReadOp};
 use super::batch::{Fence, Request, Wire};
+use super::parking::LongPoll;
 use crate::engine::Add;
 use crate::metrics::Asked;
+
+/// Explicit LACs are two numbers and a digest.
+const LAC_BODY_BYTES_MAX: usize = 256;
 
 /// Reads one frame. What is well-formed but makes no sense becomes a request whose answer is ready.
 pub(super) fn parse(frame: Bytes) -> Result<Request, prost::DecodeError> {
@@ -104,22 +110,28 @@ fn read(header: &BkPacketHeader, request: &ReadRequest) -> Result<Request, Code>
         let read = ReadOp::V3One { header, ledger, entry, with_lac: false };
         return Ok(Request::Read { read, ledger, fence: Fence::With(master_key(key)?) });
     }
-    if request.flag == Some(read_request::Flag::EntryPiggyback as i32) {
+    let after = request.previous_lac.and_then(EntryId::from_wire);
+    let read = if request.flag == Some(read_request::Flag::EntryPiggyback as i32) {
         if entry.is_some() {
             return Err(Code::BadRequest);
         }
-        let after = request.previous_lac.and_then(EntryId::from_wire);
-        return Ok(Request::Read {
-            read: ReadOp::V3Next { header, ledger, after },
-            ledger,
-            fence: Fence::No,
-        });
+        ReadOp::V3Next { header, ledger, after }
+    } else {
+        ReadOp::V3One { header, ledger, entry, with_lac: true }
+    };
+    let timeout_ms = request.time_out.and_then(|ms| u64::try_from(ms).ok()).unwrap_or(0);
+    if request.previous_lac.is_some() && timeout_ms > 0 {
+        let timeout = Duration::from_millis(timeout_ms);
+        return Ok(Request::LongPoll(LongPoll { read, ledger, after, timeout }));
     }
-    let read = ReadOp::V3One { header, ledger, entry, with_lac: true };
     Ok(Request::Read { read, ledger, fence: Fence::No })
 }
 
 fn write_lac(header: &BkPacketHeader, request: &WriteLacRequest) -> Result<Request, Code> {
+    // It stays in memory for as long as the ledger lives.
+    if request.body.len() > LAC_BODY_BYTES_MAX {
+        return Err(Code::BadRequest);
+    }
     Ok(Request::WriteLac {
         header: *header,
         ledger: ledger(request.ledger_id)?,

@@ -65,12 +65,20 @@ final class Cluster {
         ask("RESTART", bookies);
     }
 
+    /** The harness has taken its first readings when this returns. */
+    void measure() throws IOException {
+        ask("MEASURE");
+    }
+
     private void ask(String what, List<BookieId> bookies) throws IOException {
         for (BookieId bookie : bookies) {
-            System.out.println(what + " " + bookie);
-            System.out.flush();
-            String answer = ANSWERS.readLine();
-            Check.equal("the harness's answer", "done", answer);
+            ask(what + " " + bookie);
         }
+    }
+
+    private void ask(String line) throws IOException {
+        System.out.println(line);
+        System.out.flush();
+        Check.equal("the harness's answer", "done", ANSWERS.readLine());
     }
 }

@@ -15,9 +15,13 @@ public final class Main {
     }
 
     public static void main(String[] args) throws Exception {
+        if (args[0].equals("load")) {
+            Load.run(args);
+        }
         Subject subject = switch (args[0]) {
             case "round_trip" -> RoundTrip::run;
             case "confirmed" -> Confirmed::run;
+            case "waiting" -> Waiting::run;
             case "fencing" -> Fencing::run;
             case "recovery" -> Recovery::run;
             case "writer" -> Recovery::write;
