@@ -15,7 +15,7 @@ use magnetar_proto::bookkeeper::BookieId;
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
-use crate::control::{About, Control, GrpcPort, HttpPort, Phase, Port};
+use crate::control::{About, Control, GrpcPort, HttpPort, Phase, Port, Switch};
 use crate::cookie;
 use crate::engine::{Disk, Engine, Limits, Mode, ReadOnlyReason};
 use crate::error::{FatalError, OpenError};
@@ -115,7 +115,13 @@ impl Bookie {
         let metrics = Metrics::new(env.clock.clone());
         let counting = metrics.clone();
         let durable: Complete<Durable> = Box::new(move |tokens| complete(tokens, &counting));
-        let open = tokio::task::spawn_blocking(move || Engine::open(disk, limits, metrics, durable));
+        let switch = Arc::new(Switch::new(env.storage.clone(), config.journal_dir.clone()));
+        let restoring = switch.clone();
+        let open = tokio::task::spawn_blocking(move || {
+            let engine = Engine::open(disk, limits, metrics, durable)?;
+            restoring.restore(&engine).inspect_err(|_| engine.abandon())?;
+            Ok::<_, OpenError>(engine)
+        });
         let engine = open.await.map_err(|_| StartError::Interrupted)??;
 
         let about = About {
@@ -124,7 +130,7 @@ impl Bookie {
             address: format!("{host}:{port}"),
             journal_dir: config.journal_dir.clone(),
         };
-        let control = Control::new(engine.clone(), env.clock.clone(), about);
+        let control = Control::new(engine.clone(), env.clock.clone(), about, switch);
         let http = http.map(|http| HttpPort::start(control.clone(), http));
         let grpc = grpc.map(|grpc| GrpcPort::start(control.clone(), grpc));
         let (http_addr, grpc_addr) =

@@ -6,6 +6,7 @@ mod connection;
 mod grpc;
 mod http;
 mod port;
+mod switch;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use tokio::sync::watch;
 pub(crate) use self::grpc::GrpcPort;
 pub(crate) use self::http::HttpPort;
 pub(crate) use self::port::Port;
+pub(crate) use self::switch::Switch;
 use crate::engine::{Engine, Mode};
 use crate::identity::InstanceId;
 use crate::metrics::{Gauges, ServerStatus};
@@ -45,13 +47,19 @@ pub(crate) struct Control {
     engine: Arc<Engine<Durable>>,
     clock: SharedClock,
     about: About,
+    switch: Arc<Switch>,
     phase: watch::Sender<Phase>,
 }
 
 impl Control {
-    pub(crate) fn new(engine: Arc<Engine<Durable>>, clock: SharedClock, about: About) -> Arc<Self> {
+    pub(crate) fn new(
+        engine: Arc<Engine<Durable>>,
+        clock: SharedClock,
+        about: About,
+        switch: Arc<Switch>,
+    ) -> Arc<Self> {
         let (phase, _) = watch::channel(Phase::Starting);
-        Arc::new(Control { engine, clock, about, phase })
+        Arc::new(Control { engine, clock, about, switch, phase })
     }
 
     /// Tells how far the bookie has come.
@@ -85,6 +93,22 @@ impl Control {
             false => ServerStatus::Unregistered,
             true if self.mode().is_read_only() => ServerStatus::ReadOnly,
             true => ServerStatus::Writable,
+        }
+    }
+
+    /// Makes the bookie read-only for the operator, or no longer, now and after a restart; the error says what to do.
+    async fn set_read_only(&self, on: bool) -> Result<Mode, String> {
+        let (engine, switch) = (self.engine.clone(), self.switch.clone());
+        let set = tokio::task::spawn_blocking(move || switch.set(&engine, on)).await;
+        match set {
+            Ok(Ok(())) => Ok(self.mode()),
+            Ok(Err(error)) => {
+                let dir = self.about.journal_dir.display();
+                Err(format!(
+                    "the bookie is read-only now, but that cannot be recorded in {dir}: {error}; repair it and ask again"
+                ))
+            }
+            Err(_) => Err("the bookie is ending; ask again once it runs".into()),
         }
     }
 

@@ -152,7 +152,7 @@ impl<T: Send + 'static> Engine<T> {
 
     /// Flushes everything accepted so far and checkpoints, if there is anything new; false when the disks are full, and
     /// the journal must keep it. Blocks.
-    pub(super) fn flush_now(&self) -> Result<bool, FatalError> {
+    pub(crate) fn flush_now(&self) -> Result<bool, FatalError> {
         // Whoever finds nothing new must still wait for the flush that took it: a stop would end the process under it.
         let mut progress = self.flush.hold();
         // What waited for space first, then what has come since.

@@ -11,6 +11,13 @@ impl<T: Send + 'static> Engine<T> {
         &self.metrics
     }
 
+    /// Bytes and entries of the write cache, and bytes of journal, that no checkpoint covers.
+    pub(crate) fn not_in_logs(&self) -> (u64, u64, u64) {
+        let state = self.lock();
+        let (bytes, entries) = state.cache.size();
+        (bytes, entries, state.journal_bytes)
+    }
+
     /// The figures of this moment. Asks the file system for space: blocks.
     pub(crate) fn gauges(&self, status: ServerStatus) -> Gauges {
         let dirs = self.disk.ledger_dirs.iter().enumerate().map(|(at, path)| DirGauges {

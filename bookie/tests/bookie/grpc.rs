@@ -4,9 +4,12 @@ use std::collections::BTreeSet;
 
 use magnetar_bookie::control_api::bookie_control_client::BookieControlClient;
 use magnetar_bookie::control_api::{
-    GetInfoRequest, GetLedgerRequest, Ledger, ListLedgersRequest, ListLogsRequest, State,
+    DrainRequest, GetInfoRequest, GetLedgerRequest, Ledger, ListLedgersRequest, ListLogsRequest,
+    SetReadOnlyRequest, State,
 };
 use magnetar_bookie::{Bookie, Config};
+use magnetar_proto::bookkeeper;
+use magnetar_proto::bookkeeper::v2::Response;
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -17,7 +20,7 @@ use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
-use crate::support::{Client, World, add, fence};
+use crate::support::{Client, World, add, fence, read};
 
 const SERVICE: &str = "magnetar.bookie.control.v1.BookieControl";
 
@@ -128,6 +131,80 @@ async fn pages_that_cannot_be_are_refused_with_advice() {
     assert!(refused.code() == Code::InvalidArgument && refused.message().contains("begin anew"), "{refused}");
     let request = ListLogsRequest { page_size: 0, page_token: "9".repeat(1 << 20) };
     assert!(control.list_logs(request).await.is_err(), "longer than any request");
+    bookie.shutdown().await.unwrap();
+}
+
+async fn state(control: &mut BookieControlClient<Channel>) -> State {
+    control.get_info(GetInfoRequest {}).await.unwrap().into_inner().state()
+}
+
+fn code(response: Response) -> bookkeeper::Code {
+    match response {
+        Response::Add { code, .. } | Response::Read { code, .. } => code,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_wish_to_be_read_only_holds_until_it_is_taken_back_also_over_a_restart() {
+    let world = World::new();
+    let (bookie, channel) = start(&world).await;
+    let mut control = BookieControlClient::new(channel);
+    let mut client = Client::connect(&bookie).await;
+    assert_eq!(code(client.v2(add(1, 0)).await), bookkeeper::Code::Ok);
+    let answer = control.set_read_only(SetReadOnlyRequest { read_only: true }).await.unwrap().into_inner();
+    assert_eq!((answer.read_only, &*answer.reasons), (true, &["an operator's wish".to_owned()][..]));
+    assert_eq!(code(client.v2(add(1, 1)).await), bookkeeper::Code::ReadOnly);
+    bookie.shutdown().await.unwrap();
+
+    let (bookie, channel) = start(&world).await;
+    let mut control = BookieControlClient::new(channel);
+    let mut client = Client::connect(&bookie).await;
+    assert_eq!(state(&mut control).await, State::ReadOnly);
+    assert_eq!(code(client.v2(add(1, 1)).await), bookkeeper::Code::ReadOnly);
+    assert_eq!(code(client.v2(read(1, Some(0))).await), bookkeeper::Code::Ok);
+    let answer = control.set_read_only(SetReadOnlyRequest { read_only: false }).await.unwrap().into_inner();
+    assert!(!answer.read_only && answer.reasons.is_empty());
+    assert_eq!(code(client.v2(add(1, 1)).await), bookkeeper::Code::Ok);
+    bookie.shutdown().await.unwrap();
+
+    let (bookie, channel) = start(&world).await;
+    assert_eq!(state(&mut BookieControlClient::new(channel)).await, State::Writable);
+    bookie.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_wish_that_cannot_be_recorded_says_so_and_the_bookie_is_read_only() {
+    let world = World::new();
+    let (bookie, channel) = start(&world).await;
+    world.storage.fail_syncs("/journal".as_ref());
+    let mut control = BookieControlClient::new(channel);
+    let refused = control.set_read_only(SetReadOnlyRequest { read_only: true }).await.unwrap_err();
+    assert!(refused.message().contains("cannot be recorded in /journal"), "{refused}");
+    assert_eq!(state(&mut control).await, State::ReadOnly);
+    bookie.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_drained_bookie_takes_no_adds_and_holds_everything_in_logs() {
+    let world = World::new();
+    let (bookie, channel) = start(&world).await;
+    let mut client = Client::connect(&bookie).await;
+    for entry in 0..5 {
+        client.v2(add(1, entry)).await;
+    }
+    let mut control = BookieControlClient::new(channel);
+    let mut progress = control.drain(DrainRequest {}).await.unwrap().into_inner();
+    let mut last: Option<(bool, u64, u64)> = None;
+    while let Some(report) = progress.message().await.unwrap() {
+        assert!(last.is_none_or(|(done, _, _)| !done), "nothing after the end");
+        last = Some((report.done, report.write_cache_entries, report.journal_bytes));
+    }
+    assert_eq!(last, Some((true, 0, 0)));
+    assert_eq!(code(client.v2(add(1, 5)).await), bookkeeper::Code::ReadOnly);
+    let info = control.get_info(GetInfoRequest {}).await.unwrap().into_inner();
+    assert_eq!((info.logs, info.entries, info.state()), (1, 5, State::ReadOnly));
+    assert_eq!(code(client.v2(read(1, Some(4))).await), bookkeeper::Code::Ok);
     bookie.shutdown().await.unwrap();
 }
 

@@ -92,6 +92,13 @@ async fn the_state_is_told_as_upstream_tells_it() {
         "running": true, "readOnly": false, "shuttingDown": false, "availableForHighPriorityWrites": true,
     });
     assert_eq!((status, state), (200, expected));
+    let path = "/api/v1/bookie/state/readonly";
+    for wish in [r#"{"readOnly":true}"#, r#"{"readOnly":false}"#] {
+        assert_eq!(self::http(http, "PUT", path, wish).await, (200, wish.into()));
+        assert_eq!(http_get(http, path).await, (200, wish.into()));
+    }
+    assert_eq!(self::http(http, "PUT", path, "yes").await.0, 400);
+    assert_eq!(self::http(http, "PUT", path, &" ".repeat(5000)).await.0, 413);
     let (_, info) = http_get(http, "/api/v1/bookie/info").await;
     let info: serde_json::Value = serde_json::from_str(&info).unwrap();
     assert!(info["freeSpace"].as_u64() <= info["totalSpace"].as_u64(), "{info}");

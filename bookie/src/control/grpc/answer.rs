@@ -6,7 +6,7 @@ use magnetar_proto::ids::EntryId;
 use tonic::Status;
 
 use crate::control_api::{Ledger, LedgerDir, Log};
-use crate::engine::{LedgerFacts, LogFacts};
+use crate::engine::{LedgerFacts, LogFacts, Mode};
 use crate::metrics::DirGauges;
 
 const PAGE_SIZE: u32 = 1000;
@@ -32,6 +32,10 @@ pub(super) fn page(size: u32, token: &str) -> Result<(u64, usize), Status> {
 
 pub(super) fn token(next: Option<u64>) -> String {
     next.map(|next| next.to_string()).unwrap_or_default()
+}
+
+pub(super) fn reasons(mode: Mode) -> Vec<String> {
+    mode.reasons().map(|reason| reason.to_string()).collect()
 }
 
 pub(super) fn path(path: &Path) -> String {

@@ -2,6 +2,7 @@
 //! grpcurl needs no schema. There is no authentication: it is for a management network.
 
 mod answer;
+mod drain;
 mod health;
 mod service;
 

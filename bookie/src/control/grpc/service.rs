@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
+use futures_util::stream::BoxStream;
 use magnetar_proto::ids::LedgerId;
 use tonic::{Request, Response, Status};
 
-use super::answer;
+use super::{answer, drain};
 use crate::control::{Control, Phase};
 use crate::control_api::bookie_control_server::BookieControl;
 use crate::control_api::{
-    GetInfoRequest, GetInfoResponse, GetLedgerRequest, GetLedgerResponse, ListLedgersRequest,
-    ListLedgersResponse, ListLogsRequest, ListLogsResponse, State,
+    DrainProgress, DrainRequest, GetInfoRequest, GetInfoResponse, GetLedgerRequest, GetLedgerResponse,
+    ListLedgersRequest, ListLedgersResponse, ListLogsRequest, ListLogsResponse, SetReadOnlyRequest,
+    SetReadOnlyResponse, State,
 };
 use crate::engine::Engine;
 use crate::metrics::ServerStatus;
@@ -58,6 +60,7 @@ impl BookieControl for Service {
             version: env!("CARGO_PKG_VERSION").into(),
             address: about.address.clone(),
             state: self.state().into(),
+            read_only_reasons: answer::reasons(self.control.mode()),
             journal_dir: answer::path(&about.journal_dir),
             ledger_dirs: gauges.dirs.into_iter().map(answer::dir).collect(),
             ledgers: gauges.ledgers,
@@ -97,5 +100,19 @@ impl BookieControl for Service {
             logs: page.items.into_iter().map(answer::log).collect(),
             next_page_token: answer::token(page.next),
         }))
+    }
+
+    async fn set_read_only(&self, request: Request<SetReadOnlyRequest>) -> Answer<SetReadOnlyResponse> {
+        let wish = request.into_inner().read_only;
+        let mode = self.control.set_read_only(wish).await.map_err(Status::internal)?;
+        let reasons = answer::reasons(mode);
+        Ok(Response::new(SetReadOnlyResponse { read_only: mode.is_read_only(), reasons }))
+    }
+
+    type DrainStream = BoxStream<'static, Result<DrainProgress, Status>>;
+
+    async fn drain(&self, _: Request<DrainRequest>) -> Answer<Self::DrainStream> {
+        self.control.set_read_only(true).await.map_err(Status::internal)?;
+        Ok(Response::new(drain::start(self.control.clone())))
     }
 }

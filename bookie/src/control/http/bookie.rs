@@ -13,7 +13,11 @@ use super::Routes;
 use crate::control::{Control, Phase};
 
 pub(super) fn routes() -> Routes {
-    Routes::new().route("/state", get(state)).route("/is_ready", get(is_ready)).route("/info", get(info))
+    Routes::new()
+        .route("/state", get(state))
+        .route("/is_ready", get(is_ready))
+        .route("/info", get(info))
+        .route("/state/readonly", get(read_only).put(set_read_only))
 }
 
 /// What liveness probes ask: answered as long as the process works at all.
@@ -31,6 +35,23 @@ async fn is_ready(State(control): State<Arc<Control>>) -> (StatusCode, &'static 
     match control.is_ready() {
         true => (StatusCode::OK, "OK"),
         false => (StatusCode::SERVICE_UNAVAILABLE, "the bookie is starting, stopping or has failed"),
+    }
+}
+
+async fn read_only(State(control): State<Arc<Control>>) -> Json<Value> {
+    Json(json!({ "readOnly": control.mode().is_read_only() }))
+}
+
+/// Holds over restarts. The answer is the state afterwards: another reason may keep the bookie read-only.
+async fn set_read_only(State(control): State<Arc<Control>>, body: String) -> Response {
+    let wish = serde_json::from_str::<Value>(&body).ok().and_then(|body| body.get("readOnly")?.as_bool());
+    let Some(wish) = wish else {
+        let advice = "send {\"readOnly\":true} or {\"readOnly\":false}\n";
+        return (StatusCode::BAD_REQUEST, advice).into_response();
+    };
+    match control.set_read_only(wish).await {
+        Ok(mode) => Json(json!({ "readOnly": mode.is_read_only() })).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }
 
