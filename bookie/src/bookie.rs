@@ -12,18 +12,23 @@ use magnetar_common::metadata::{MetadataError, SharedMetadata};
 use magnetar_common::net::tls::{TlsError, TlsServer};
 use magnetar_common::net::{BindError, Listener};
 use magnetar_proto::bookkeeper::BookieId;
+use magnetar_proto::ids::{EntryId, LedgerId};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use crate::background::Background;
+use crate::compaction::{self, Compactor};
 use crate::config::Config;
 use crate::control::{About, Control, GrpcPort, HttpPort, Phase, Port, Switch};
 use crate::cookie;
-use crate::engine::{Disk, Engine, Limits, Mode, ReadOnlyReason};
+use crate::engine::{Disk, Engine, Limits, Mode, ReadOnlyReason, ScrubCounts, SpaceReport};
 use crate::error::{FatalError, OpenError};
 use crate::gc;
-use crate::identity::{IdentityError, Locks, data_dirs};
+use crate::identity::{Identity, IdentityError, Locks, data_dirs};
 use crate::journal::{Complete, DeviceOptions};
 use crate::metrics::Metrics;
 use crate::registration::{Announcement, Registration};
+use crate::scrub::Scrubber;
 use crate::server::{self, Durable, Server, complete};
 
 /// Why a bookie does not start. Each message names the cause in one line.
@@ -63,7 +68,7 @@ pub struct Bookie {
 struct Parts {
     server: Server,
     registration: Registration,
-    gc: JoinHandle<()>,
+    background: Background,
     ports: Vec<Port>,
     space: JoinHandle<()>,
     /// Held until the end: the directories are ours.
@@ -154,11 +159,10 @@ impl Bookie {
             }
         };
         control.reached(Phase::Serving);
-        let collector = gc::Collector { engine: engine.clone(), metadata, clock: env.clock.clone() };
-        let gc = tokio::spawn(collector.run(config.gc_interval));
+        let background = start_background(&config, &engine, metadata, &env.clock, &identity);
         let space = tokio::spawn(watch_space(engine.clone(), env.clock.clone(), config.space_interval));
         tracing::info!(bookie = %identity.bookie, address = %local_addr, instance = %identity.instance, "bookie serves");
-        let parts = Some(Parts { server, registration, gc, space, ports, _locks: locks });
+        let parts = Some(Parts { server, registration, background, space, ports, _locks: locks });
         Ok(Bookie { id: identity.bookie, local_addr, http_addr, grpc_addr, engine, control, parts })
     }
 
@@ -201,14 +205,26 @@ impl Bookie {
         failed.ok().flatten().unwrap_or(FatalError::Stopped)
     }
 
+    /// Accounts for every byte of the data directories. Reads no entries, but visits every ledger and file.
+    pub async fn explain(&self) -> std::io::Result<SpaceReport> {
+        let engine = self.engine.clone();
+        let explained = tokio::task::spawn_blocking(move || engine.explain()).await;
+        explained.map_err(std::io::Error::other)?
+    }
+
+    /// How far verifying in the background has come, and the damaged entries it found with the log of each.
+    pub fn scrubbed(&self) -> (ScrubCounts, Vec<(LedgerId, EntryId, u64)>) {
+        (self.engine.findings.counts(), self.engine.findings.damaged())
+    }
+
     /// Takes the bookie off the list, closes its connections, writes everything into entry logs, checkpoints, and ends
     /// its threads. Entries are safe whatever this returns; after an error the next start replays the journal.
     pub async fn shutdown(mut self) -> Result<(), FatalError> {
-        let Some(Parts { server, registration, gc, space, ports, _locks }) = self.parts.take() else {
+        let Some(Parts { server, registration, background, space, ports, _locks }) = self.parts.take() else {
             return Ok(());
         };
         self.control.reached(Phase::Stopping);
-        gc.abort();
+        background.end().await;
         space.abort();
         registration.stop().await;
         server.close().await;
@@ -225,7 +241,7 @@ impl Bookie {
 impl Drop for Bookie {
     fn drop(&mut self) {
         if let Some(parts) = self.parts.take() {
-            parts.gc.abort();
+            parts.background.abort();
             parts.space.abort();
             parts.server.abort();
             self.engine.abandon();
@@ -237,6 +253,39 @@ fn tls(config: &Config) -> Result<Option<server::Tls>, TlsError> {
     let Some(files) = &config.tls else { return Ok(None) };
     let server = Arc::new(TlsServer::load(files.clone())?);
     Ok(Some(server::Tls { server, required: config.tls_required }))
+}
+
+/// Everything that gives space back and looks for damage.
+fn start_background(
+    config: &Config,
+    engine: &Arc<Engine<Durable>>,
+    metadata: SharedMetadata,
+    clock: &SharedClock,
+    identity: &Identity,
+) -> Background {
+    let mut background = Background::new();
+    let (clock, freed) = (clock.clone(), Arc::new(Notify::new()));
+    let collector = gc::Collector {
+        engine: engine.clone(),
+        metadata,
+        clock: clock.clone(),
+        identity: identity.clone(),
+        settings: gc::Settings { interval: config.gc_interval, grace: config.gc_grace },
+        freed: freed.clone(),
+        stop: background.stop(),
+    };
+    background.spawn(collector.run());
+    let settings = compaction::Settings {
+        live_ratio: config.compaction_live_ratio,
+        bytes_per_second: config.compaction_bytes_per_second,
+    };
+    let (engine, stop) = (engine.clone(), background.stop());
+    let compactor =
+        Compactor { engine: engine.clone(), clock: clock.clone(), settings, freed, stop: stop.clone() };
+    background.spawn(compactor.run());
+    let bytes_per_second = config.scrub_bytes_per_second;
+    background.spawn(Scrubber { engine, clock, bytes_per_second, stop }.run());
+    background
 }
 
 fn wire_limits(config: &Config) -> server::Limits {

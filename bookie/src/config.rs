@@ -54,9 +54,20 @@ pub struct Config {
     pub free_bytes_min: u64,
     /// How often to look at the free space. Default 500 ms.
     pub space_interval: Duration,
-    /// How often to look for ledgers that the metadata store no longer has. Default 15 min. A ledger is dropped when
-    /// two rounds in a row found it absent.
+    /// How often to look for ledgers whose deletion nobody told this bookie of. Default 15 min.
     pub gc_interval: Duration,
+    /// Between the two reads of the metadata store that must both find nothing before a ledger is dropped. Default 30 s.
+    /// Space comes back that much later.
+    pub gc_grace: Duration,
+    /// An entry log with a smaller share of live bytes is rewritten. Default 0.8; at most 1. More saves space and costs
+    /// writes.
+    pub compaction_live_ratio: f64,
+    /// Bytes that rewriting may copy a second. Default 64 MiB. 0: logs are never rewritten, only removed once nothing
+    /// in them is live.
+    pub compaction_bytes_per_second: u64,
+    /// Bytes a second of stored entries that are read in the background to find damage, each at most once a day.
+    /// Default 4 MiB. 0: nothing is read.
+    pub scrub_bytes_per_second: u64,
     /// How long the registration outlives a bookie that vanished. Default 30 s.
     pub lease_ttl: Duration,
     /// Where to serve `/metrics` and the state over HTTP, without authentication; port 0 takes any free one. Default
@@ -89,6 +100,10 @@ impl Config {
             free_bytes_min: 512 << 20,
             space_interval: Duration::from_millis(500),
             gc_interval: Duration::from_secs(15 * 60),
+            gc_grace: Duration::from_secs(30),
+            compaction_live_ratio: 0.8,
+            compaction_bytes_per_second: 64 << 20,
+            scrub_bytes_per_second: 4 << 20,
             lease_ttl: Duration::from_secs(30),
             http: None,
             grpc: None,
@@ -117,6 +132,9 @@ impl Config {
         }
         if self.tls_required && self.tls.is_none() {
             return Err("tls_required needs a TLS certificate and key".into());
+        }
+        if !(0.0..=1.0).contains(&self.compaction_live_ratio) {
+            return Err("compaction_live_ratio must lie between 0 and 1".into());
         }
         if self.segment_bytes < 1 << 16 {
             return Err("segment_bytes must be at least 65536".into());

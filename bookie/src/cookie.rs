@@ -88,7 +88,10 @@ fn choose_id(
 }
 
 /// The instance that the cluster knows under this id.
-async fn known_instance(metadata: &SharedMetadata, bookie: &BookieId) -> Result<Option<String>, StartError> {
+pub(crate) async fn known_instance(
+    metadata: &SharedMetadata,
+    bookie: &BookieId,
+) -> Result<Option<String>, MetadataError> {
     let key = layout::cookie(bookie);
     let Some(value) = metadata.get(&key).await? else { return Ok(None) };
     let text = std::str::from_utf8(&value.bytes).ok();

@@ -2,9 +2,11 @@
 //! protocol. `deploy` starts it; everything else meets it on the wire only.
 //! It must never know what entries mean, who leads a topic, or how many copies of an entry exist elsewhere.
 
+mod background;
 mod bookie;
 mod cache;
 mod checkpoint;
+mod compaction;
 mod config;
 mod control;
 mod cookie;
@@ -23,6 +25,7 @@ mod journal;
 mod metrics;
 pub mod offline;
 mod registration;
+mod scrub;
 mod server;
 #[cfg(test)]
 mod testing;
@@ -36,7 +39,7 @@ pub mod control_api {
 pub use self::bookie::{Bookie, StartError};
 pub use self::checkpoint::{FormatError as CheckpointFormatError, ReadError as CheckpointError};
 pub use self::config::Config;
-pub use self::engine::{Mode, ReadOnlyReason};
+pub use self::engine::{LedgerReport, LogReport, Mode, ReadOnlyReason, ScrubCounts, SpaceReport};
 pub use self::entry_log::{FormatError as EntryLogFormatError, OpenError as EntryLogError};
 pub use self::error::{FatalError, OpenError};
 pub use self::identity::{IdentityError, InstanceId};

@@ -1,5 +1,7 @@
 //! What the unit tests of several modules share: files to damage, and entries to store.
 
+mod store;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,6 +14,8 @@ use crate::engine::Add;
 use crate::files::create_afresh;
 use crate::identity::InstanceId;
 use crate::metrics::Metrics;
+
+pub(crate) use self::store::{BODY_BYTES, JOURNAL, LEDGERS, Store, copy_of, log_bytes};
 
 pub(crate) const KEY: [u8; 20] = [1; 20];
 

@@ -29,6 +29,11 @@ pub enum ReadError {
     Format(#[from] FormatError),
 }
 
+/// Whether a file of this name is a checkpoint, or one that is being written.
+pub(crate) fn is_file_name(name: &str) -> bool {
+    [NAME, TEMPORARY_NAME].contains(&name)
+}
+
 /// Replaces the checkpoint in `dir`; durable when this returns. Blocks.
 pub(crate) fn replace(storage: &Arc<dyn Storage>, dir: &Path, encoded: &Bytes) -> io::Result<()> {
     let temporary = dir.join(TEMPORARY_NAME);

@@ -66,6 +66,18 @@ impl Disk {
         Ok((OpenLog { log: Arc::new(log), dir: row.dir }, runs, complete))
     }
 
+    /// Removes what there is of a log that no checkpoint has come to name.
+    pub(super) fn discard_log(&self, log: u64, dir: usize) {
+        for name in [format::temporary_name(log), format::file_name(log)] {
+            match self.storage.remove(&self.ledger_dirs[dir].join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!(log, %error, "cannot remove an unfinished entry log; the next start does");
+                }
+                _ => {}
+            }
+        }
+    }
+
     /// Writes log number `log` from sorted entries into ledger directory `dir`, and opens it. A failed attempt leaves
     /// nothing that takes space.
     pub(super) fn write_log(

@@ -173,7 +173,11 @@ impl<T: Send + 'static> Engine<T> {
 
     /// Writes the pending generation, or else the active one, and checkpoints; false when the disks are full.
     fn flush_generation(&self, progress: &mut Progress) -> Result<bool, FatalError> {
-        let taken = progress.pending.take().unwrap_or_else(|| self.take_generation());
+        let taken = match progress.pending.take() {
+            // A rewrite may have begun meanwhile, which does not know of these entries: theirs must be the higher log.
+            Some(taken) => Taken { log: self.lock().take_log_id(), ..taken },
+            None => self.take_generation(),
+        };
         let Taken { generation, sequence, log } = taken;
         if !generation.is_empty() {
             let begun = self.metrics.now();

@@ -2,8 +2,9 @@
 
 use magnetar_proto::ids::LedgerId;
 
-use super::Engine;
 use super::disk::OpenLog;
+use super::flush::Progress;
+use super::{Engine, State};
 use crate::error::FatalError;
 use crate::index::Ledger;
 
@@ -14,6 +15,13 @@ const REMEMBER_DELETED_MS: u64 = 7 * 24 * 3600 * 1000;
 /// Ledgers visited under one hold of the engine's lock.
 const LEDGERS_PER_TURN: usize = 512;
 
+impl State {
+    /// Whether all that a log holds is known. Of one that may hold more, that is not to become an absence.
+    pub(super) fn may_drop(&self, log: u64) -> bool {
+        !self.incomplete_logs.contains(&log)
+    }
+}
+
 impl<T: Send + 'static> Engine<T> {
     /// Every ledger that may hold entries here.
     pub(crate) fn ledgers(&self) -> Vec<LedgerId> {
@@ -21,7 +29,6 @@ impl<T: Send + 'static> Engine<T> {
     }
 
     /// Whether a ledger may hold entries here.
-    #[allow(dead_code, reason = "the watch for deletions comes to use it")]
     pub(crate) fn knows(&self, ledger: LedgerId) -> bool {
         self.lock().ledgers.get(ledger).is_some_and(|ledger| ledger.deleted_ms().is_none())
     }
@@ -40,6 +47,7 @@ impl<T: Send + 'static> Engine<T> {
     /// Forgets ledgers that are proven to be deleted. A fenced one is remembered, without entries, so that it goes on
     /// to refuse adds. The space of their entries counts as dead at once.
     pub(crate) fn forget(&self, dead: &[LedgerId], now_ms: u64) {
+        self.metrics.gc.deleted_ledgers.add(dead.len() as u64);
         for dead in dead.chunks(LEDGERS_PER_TURN) {
             let mut state = self.lock();
             for id in dead {
@@ -68,25 +76,34 @@ impl<T: Send + 'static> Engine<T> {
         let mut progress = self.flush.hold();
         let dead: Vec<OpenLog> = {
             let mut state = self.lock();
-            let is_dead = |log: &u64| state.ledgers.use_of(*log).entries == 0;
+            let is_dead = |log: &u64| state.ledgers.use_of(*log).entries == 0 && state.may_drop(*log);
             let dead: Vec<u64> = state.logs.keys().copied().filter(is_dead).collect();
             // The next checkpoint must not name them, and only then may the files go.
             dead.iter().filter_map(|log| state.logs.remove(log)).collect()
         };
-        if dead.is_empty() {
-            return Ok(0);
-        }
-        if !self.write_checkpoint(&mut progress)? {
+        if dead.is_empty() { Ok(0) } else { self.drop_logs(&mut progress, dead) }
+    }
+
+    /// Unlinks logs that were taken out of the state, once the checkpoint does not name them; returns their bytes, 0
+    /// when that has to wait. Blocks.
+    pub(super) fn drop_logs(&self, progress: &mut Progress, logs: Vec<OpenLog>) -> Result<u64, FatalError> {
+        if !self.write_checkpoint(progress)? {
             // The checkpoint before still names them. Another round tries again.
-            let mut state = self.lock();
-            state.logs.extend(dead.into_iter().map(|open| (open.log.id, open)));
+            self.lock().logs.extend(logs.into_iter().map(|open| (open.log.id, open)));
             return Ok(0);
         }
-        let dead: Vec<_> = dead.iter().map(OpenLog::row).collect();
-        for row in &dead {
+        let mut bytes = 0;
+        for row in logs.iter().map(OpenLog::row) {
             tracing::info!(log = row.log, bytes = row.bytes, "removing an entry log without live entries");
-            self.disk.remove_log(row).map_err(FatalError::checkpoint)?;
+            match self.disk.remove_log(&row) {
+                Ok(()) => bytes += row.bytes,
+                // Its directory may be lost. No checkpoint names it any more: the next start removes it.
+                Err(error) => {
+                    self.metrics.gc.failed_to_delete.add(1);
+                    tracing::warn!(log = row.log, %error, "cannot remove an entry log");
+                }
+            }
         }
-        Ok(dead.iter().map(|row| row.bytes).sum())
+        Ok(bytes)
     }
 }

@@ -2,13 +2,38 @@
 
 use std::sync::Arc;
 
+use magnetar_proto::ids::{EntryId, LedgerId};
+
 use super::disk::OpenLog;
+use super::read::Place;
 use super::{Engine, State};
-use crate::entry_log::{Log, Run};
-use crate::index::{Offsets, Slot};
+use crate::entry_log::{Log, OpenError, Run};
+use crate::index::{Offsets, Part, Slot};
 
 /// Runs taken into the index under one hold of the engine's lock.
 pub(super) const RUNS_PER_TURN: usize = 512;
+
+/// Live entries of a log, to be read one after the other.
+pub(super) struct Live {
+    pub(super) ledger: LedgerId,
+    /// The first entry that was not read yet.
+    pub(super) from: EntryId,
+    part: Part,
+    pub(super) log: Arc<Log>,
+}
+
+impl Live {
+    pub(super) fn is_done(&self) -> bool {
+        self.from > self.part.last()
+    }
+
+    /// Where the next entry lies, and up to `count` with it. There must be one.
+    pub(super) fn place(&self, count: u64) -> Place {
+        let stretch = (self.part.last().0 - self.from.0 + 1).min(count);
+        let slot_at = self.log.slot_at(self.part.slot_of(self.from));
+        Place { log: self.log.clone(), slot_at, stretch, ledger: self.ledger, entry: self.from }
+    }
+}
 
 /// Slots to read from logs that are kept readable.
 pub(super) struct Unread(Vec<(Slot, Arc<Log>)>);
@@ -41,7 +66,27 @@ impl State {
     }
 }
 
+impl State {
+    /// What is live of a run.
+    fn live_parts(&self, log: &Arc<Log>, run: &Run) -> impl Iterator<Item = Live> {
+        let ledger = self.ledgers.get(run.ledger);
+        let parts = ledger.map_or(&[][..], |ledger| ledger.runs().within(run.first, run.last()));
+        let parts = parts.iter().filter(|part| part.log() == log.id);
+        parts.map(|part| Live { ledger: run.ledger, from: part.first(), part: *part, log: log.clone() })
+    }
+}
+
 impl<T: Send + 'static> Engine<T> {
+    /// What is live of a log, ascending by (ledger, entry). Blocks.
+    pub(super) fn live_of(&self, log: &Arc<Log>) -> Result<Vec<Live>, OpenError> {
+        let mut live = Vec::new();
+        for runs in log.runs()?.chunks(RUNS_PER_TURN) {
+            let state = self.lock();
+            runs.iter().for_each(|run| live.extend(state.live_parts(log, run)));
+        }
+        Ok(live)
+    }
+
     /// Takes a flushed log, newer than all before. Blocks. The caller holds the flush: parts come and move nowhere
     /// else, so that what was read before the cut still holds.
     pub(super) fn index_log(&self, open: OpenLog, runs: &[Run]) {

@@ -2,12 +2,19 @@
 //! The server applies a batch of requests in one [`Turn`]; what a turn accepted is durable when its token completes.
 //! It must never know of sockets or wire formats, and never wait for anything while it holds its lock.
 
+mod compact;
+#[cfg(test)]
+mod compact_tests;
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
 mod damage_tests;
 mod dirs;
 mod disk;
+mod explain;
+#[cfg(test)]
+mod explain_tests;
+mod findings;
 mod flush;
 mod gc;
 mod listing;
@@ -16,6 +23,7 @@ mod mode;
 mod open;
 mod overview;
 mod read;
+mod scrub;
 mod space;
 #[cfg(test)]
 mod space_tests;
@@ -31,9 +39,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+pub(crate) use self::compact::{CompactError, Compaction, LogSpace};
 use self::dirs::Dirs;
 pub(crate) use self::disk::Disk;
 use self::disk::OpenLog;
+pub use self::explain::{LedgerReport, LogReport, SpaceReport};
+pub(crate) use self::findings::Findings;
+pub use self::findings::ScrubCounts;
 use self::flush::FlushSignal;
 pub(crate) use self::listing::{LedgerFacts, LogFacts};
 pub use self::mode::{Mode, ReadOnlyReason};
@@ -95,6 +107,7 @@ pub(crate) struct Engine<T> {
     failed: watch::Sender<Option<FatalError>>,
     metrics: Arc<Metrics>,
     mode: watch::Sender<Mode>,
+    pub(crate) findings: Findings,
 }
 
 impl<T: Send + 'static> Engine<T> {

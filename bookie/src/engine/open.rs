@@ -12,7 +12,7 @@ use super::dirs::Dirs;
 use super::disk::{Disk, OpenLog};
 use super::flush::{Covered, FlushSignal, Progress};
 use super::waiters::Waiters;
-use super::{ENTRY_OVERHEAD_BYTES, Engine, Limits, Mode, ReadOnlyReason, State};
+use super::{ENTRY_OVERHEAD_BYTES, Engine, Findings, Limits, Mode, ReadOnlyReason, State};
 use crate::cache::WriteCache;
 use crate::checkpoint::{self, Checkpoint, LogRow};
 use crate::entry_log::{self, Run};
@@ -83,6 +83,7 @@ impl<T: Send + 'static> Engine<T> {
             failed,
             metrics,
             mode,
+            findings: Findings::default(),
         });
         if engine.lock().incomplete {
             // The journal's evidence may be freed by the next flush.
@@ -111,11 +112,12 @@ impl State {
         }
     }
 
-    /// Takes a log newer than all before, while nobody else needs the state: it may read other logs.
+    /// Takes a log while nobody else needs the state: it may read other logs.
     fn add_log(&mut self, open: OpenLog, runs: &[Run]) {
-        let offsets = self.offsets(&self.ledgers.slots_to_cut(&open.log, runs)).read();
-        self.ledgers.add_runs(&open.log, runs, &offsets);
-        self.logs.insert(open.log.id, open);
+        let log = open.log.clone();
+        self.logs.insert(log.id, open);
+        let offsets = self.offsets(&self.ledgers.slots_to_cut(&log, runs)).read();
+        self.ledgers.add_runs(&log, runs, &offsets);
     }
 
     /// What a checkpoint says about the logs.

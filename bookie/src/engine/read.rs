@@ -27,12 +27,12 @@ pub(crate) enum Lookup {
 /// Where an entry lies.
 #[derive(Clone)]
 pub(crate) struct Place {
-    log: Arc<Log>,
-    slot_at: u64,
+    pub(super) log: Arc<Log>,
+    pub(super) slot_at: u64,
     /// How many entries from here on lie one after the other.
-    stretch: u64,
-    ledger: LedgerId,
-    entry: EntryId,
+    pub(super) stretch: u64,
+    pub(super) ledger: LedgerId,
+    pub(super) entry: EntryId,
 }
 
 impl Place {

@@ -17,5 +17,4 @@ pub use self::reader::OpenError;
 pub(crate) use self::reader::{Log, Unreadable};
 pub(crate) use self::scan::{Found, Scan, Stretch};
 pub(crate) use self::window::Window;
-#[allow(unused_imports, reason = "compaction comes to use it")]
 pub(crate) use self::writer::{Writer, write, write_file};

@@ -116,7 +116,8 @@ impl Log {
         }
         let file = storage.open(path)?;
         let (bytes, entries) = (file.len()?, salvaged.slots.len() as u64 - 1);
-        if u32::try_from(id).is_err() || u32::try_from(entries).is_err() {
+        let fits = |n: u64| u32::try_from(n).is_ok();
+        if !fits(id) || !fits(entries) || !fits(bytes) {
             return Err(FormatError::Damaged.into());
         }
         let runs_at = salvaged.slots.len() as u64 * SLOT_BYTES as u64;
@@ -160,6 +161,11 @@ impl Log {
             start = end;
         }
         Ok(())
+    }
+
+    /// Length of what the entries take: records, slots and rows of the index. The rest is fixed.
+    pub(crate) fn content_bytes(&self) -> u64 {
+        self.bytes.saturating_sub((HEADER_BYTES + SLOT_BYTES + FOOTER_BYTES) as u64)
     }
 
     /// The slot that stands at `slot_at`, counted from the first; both as the checked runs have it.

@@ -92,7 +92,7 @@ impl Ledgers {
         ledgers.flat_map(|(run, ledger)| ledger.runs.slots_to_cut(Part::new(log, run))).collect()
     }
 
-    /// Takes runs of a log newer than all logs added before. Where an offset is missing, the bytes on both sides of a
+    /// Takes the runs of a log. Of an entry that several logs hold, the copy in the highest counts. Where an offset is missing, the bytes on both sides of a
     /// cut are guessed.
     pub(crate) fn add_runs(&mut self, log: &Log, runs: &[Run], offsets: &Offsets) {
         for run in runs {
@@ -104,7 +104,6 @@ impl Ledgers {
         }
     }
 
-    #[allow(dead_code, reason = "compaction comes to use it")]
     /// Takes the entries of these runs of `log`, a copy of live entries of the logs `from`, from there.
     pub(crate) fn move_runs(&mut self, log: &Log, runs: &[Run], from: &[u64]) {
         for run in runs {

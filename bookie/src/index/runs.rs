@@ -46,17 +46,21 @@ impl Runs {
 
     /// The slots that must be known before [`Runs::add`] can take `part`.
     pub(super) fn slots_to_cut(&self, part: Part) -> impl Iterator<Item = Slot> {
-        self.within(part.first(), part.last()).iter().flat_map(move |old| old.slots_to_cut(&part))
+        let overlapping = self.within(part.first(), part.last()).iter();
+        overlapping.flat_map(move |old| {
+            let (older, newer) = if old.log() < part.log() { (*old, part) } else { (part, *old) };
+            older.slots_to_cut(&newer)
+        })
     }
 
-    /// Adds a part of a log newer than those of all other parts, or a later one of the same log.
+    /// Adds a part. Of an entry that other parts hold too, the copy in the highest log counts.
     pub(super) fn add(&mut self, part: Part, offsets: &Offsets, usage: &mut Usage) {
-        usage.add(&part);
         match self.parts().last() {
+            Some(last) if last.last() >= part.first() => return self.insert(part, offsets, usage),
+            Some(_) => self.push(part),
             None => self.0 = Parts::One(part),
-            Some(last) if last.last() < part.first() => self.push(part),
-            Some(_) => self.insert(part, offsets, usage),
         }
+        usage.add(&part);
     }
 
     /// Grows by an eighth where a vector would double: memory counts here, and flushes are seldom.
@@ -70,21 +74,27 @@ impl Runs {
 
     fn insert(&mut self, part: Part, offsets: &Offsets, usage: &mut Usage) {
         let from = self.parts().partition_point(|old| old.last() < part.first());
-        let mut to = from;
-        let mut pieces = Vec::with_capacity(3);
-        let mut behind = None;
-        for old in self.within(part.first(), part.last()) {
-            assert!(old.log() < part.log(), "logs are added oldest first");
-            usage.remove(old);
-            let left = old.cut(&part, offsets);
-            pieces.extend(left.before);
-            behind = left.behind;
-            to += 1;
+        let overlapping = self.within(part.first(), part.last());
+        let to = from + overlapping.len();
+        let mut all = Vec::with_capacity(overlapping.len() + 3);
+        // What of the new part no newer one holds, behind those that were looked at.
+        let mut rest = Some(part);
+        for old in overlapping {
+            if old.log() < part.log() {
+                usage.remove(old);
+                let left = old.cut(&part, offsets);
+                all.extend(left.before.into_iter().chain(left.behind).inspect(|piece| usage.add(piece)));
+            } else {
+                all.push(*old);
+                let left = rest.take().map(|rest| rest.cut(old, offsets));
+                let (before, behind) = left.map_or((None, None), |left| (left.before, left.behind));
+                all.extend(before.inspect(|piece| usage.add(piece)));
+                rest = behind;
+            }
         }
-        pieces.iter().chain(&behind).for_each(|piece| usage.add(piece));
-        pieces.push(part);
-        pieces.extend(behind);
-        self.to_vec().splice(from..to, pieces);
+        all.extend(rest.inspect(|piece| usage.add(piece)));
+        all.sort_unstable_by_key(Part::first);
+        self.to_vec().splice(from..to, all);
     }
 
     /// Takes the entries that `copy` holds from there, as far as they lay in one of `logs`.
@@ -191,6 +201,18 @@ mod tests {
                 assert_eq!(usage.of(log).parts, parts.len() as u64);
             }
         }
+    }
+
+    #[test]
+    fn an_older_part_that_comes_later_only_fills_gaps() {
+        let (runs, usage) = runs(&[(2, 3, 2), (3, 8, 4), (1, 0, 20)]);
+        let expected = [(1, 0, 3, 30), (2, 3, 2, 20), (1, 5, 3, 30), (3, 8, 4, 40), (1, 12, 8, 80)];
+        assert_eq!(summary(&runs), expected);
+        assert_eq!(
+            [usage.of(1), usage.of(2)].map(|log| (log.bytes, log.entries, log.parts)),
+            [(140, 14, 3), (20, 2, 1)]
+        );
+        assert_eq!(runs.find(EntryId(13)).map(|part| part.slot_of(EntryId(13))), Some(13));
     }
 
     #[test]

@@ -75,8 +75,9 @@ impl World {
     }
 }
 
-/// Timers of a bookie that nobody talks to: of its garbage collector and of its look at the free space.
-pub(crate) const BACKGROUND_TIMERS: usize = 2;
+/// Timers of a bookie that nobody talks to: of garbage collection, compaction, the scrubber and the look at the free
+/// space.
+pub(crate) const BACKGROUND_TIMERS: usize = 4;
 
 /// Waits until so many timers run because of what clients did.
 pub(crate) async fn timers(clock: &ManualClock, wanted: usize) {
