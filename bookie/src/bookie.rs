@@ -159,7 +159,7 @@ impl Bookie {
             }
         };
         control.reached(Phase::Serving);
-        let background = start_background(&config, &engine, metadata, &env.clock, &identity);
+        let background = start_background(&config, &engine, metadata, &env.clock, &identity, control.gc());
         let space = tokio::spawn(watch_space(engine.clone(), env.clock.clone(), config.space_interval));
         tracing::info!(bookie = %identity.bookie, address = %local_addr, instance = %identity.instance, "bookie serves");
         let parts = Some(Parts { server, registration, background, space, ports, _locks: locks });
@@ -262,6 +262,7 @@ fn start_background(
     metadata: SharedMetadata,
     clock: &SharedClock,
     identity: &Identity,
+    asked: Arc<gc::Asked>,
 ) -> Background {
     let mut background = Background::new();
     let (clock, freed) = (clock.clone(), Arc::new(Notify::new()));
@@ -272,6 +273,7 @@ fn start_background(
         identity: identity.clone(),
         settings: gc::Settings { interval: config.gc_interval, grace: config.gc_grace },
         freed: freed.clone(),
+        asked,
         stop: background.stop(),
     };
     background.spawn(collector.run());

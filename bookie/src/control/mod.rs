@@ -20,6 +20,7 @@ pub(crate) use self::http::HttpPort;
 pub(crate) use self::port::Port;
 pub(crate) use self::switch::Switch;
 use crate::engine::{Engine, Mode};
+use crate::gc::Asked;
 use crate::identity::InstanceId;
 use crate::metrics::{Gauges, ServerStatus};
 use crate::server::Durable;
@@ -48,6 +49,7 @@ pub(crate) struct Control {
     clock: SharedClock,
     about: About,
     switch: Arc<Switch>,
+    gc: Arc<Asked>,
     phase: watch::Sender<Phase>,
 }
 
@@ -59,7 +61,7 @@ impl Control {
         switch: Arc<Switch>,
     ) -> Arc<Self> {
         let (phase, _) = watch::channel(Phase::Starting);
-        Arc::new(Control { engine, clock, about, switch, phase })
+        Arc::new(Control { engine, clock, about, switch, gc: Arc::default(), phase })
     }
 
     /// Tells how far the bookie has come.
@@ -69,6 +71,11 @@ impl Control {
             *now = phase.max(*now);
             forwards
         });
+    }
+
+    /// What the collector must listen to.
+    pub(crate) fn gc(&self) -> Arc<Asked> {
+        self.gc.clone()
     }
 
     fn phase(&self) -> Phase {

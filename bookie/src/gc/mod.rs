@@ -7,6 +7,7 @@
 //! ledgers in a row, and who is not listed becomes a suspect. So a million ledgers cost the store a hundred requests a
 //! sweep, not a million.
 
+mod asked;
 mod heard;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use magnetar_proto::bookkeeper::paths::{self, ledger_path};
 use magnetar_proto::ids::LedgerId;
 use tokio::sync::Notify;
 
+pub(crate) use self::asked::Asked;
 use self::heard::Heard;
 use crate::background::Stop;
 use crate::cookie;
@@ -54,6 +56,8 @@ pub(crate) struct Collector<T> {
     pub(crate) settings: Settings,
     /// Told when ledgers were forgotten: there is space to be had.
     pub(crate) freed: Arc<Notify>,
+    /// Tells when somebody wants a sweep.
+    pub(crate) asked: Arc<Asked>,
     pub(crate) stop: Stop,
 }
 
@@ -84,6 +88,7 @@ impl<T: Send + 'static> Collector<T> {
         tokio::select! {
             () = self.listen(&heard) => {}
             () = self.collect(&heard) => {}
+            () = self.hear_wishes(&heard) => {}
             () = self.stop.wait() => {}
         }
     }
@@ -98,6 +103,13 @@ impl<T: Send + 'static> Collector<T> {
                 heard.take(event, |ledger| self.engine.knows(ledger));
             }
             self.clock.sleep(RETRY).await;
+        }
+    }
+
+    async fn hear_wishes(&self, heard: &Heard) {
+        loop {
+            self.asked.next().await;
+            heard.missed_some();
         }
     }
 
@@ -123,6 +135,10 @@ impl<T: Send + 'static> Collector<T> {
             match round {
                 Ok(()) if sweep => {
                     last_sweep = Some(self.clock.now());
+                    if self.asked.is_pending() {
+                        self.asked.done();
+                        self.freed.notify_one();
+                    }
                     next_sweep = self.clock.now() + self.settings.interval;
                 }
                 Ok(()) => {}

@@ -96,6 +96,7 @@ impl World {
             identity: Identity { instance: instance(), bookie },
             settings: Settings { interval: INTERVAL, grace: GRACE },
             freed: Arc::default(),
+            asked: Arc::default(),
             stop: background.stop(),
         };
         background.spawn(collector.run());

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use magnetar_bookie::control_api::bookie_control_client::BookieControlClient;
 use magnetar_bookie::control_api::{
-    DrainRequest, GetInfoRequest, GetLedgerRequest, Ledger, ListLedgersRequest, ListLogsRequest,
-    SetReadOnlyRequest, State,
+    DrainRequest, ExplainRequest, GetInfoRequest, GetLedgerRequest, Ledger, ListDamagedRequest,
+    ListLedgersRequest, ListLogsRequest, SetReadOnlyRequest, State, TriggerGcRequest,
 };
 use magnetar_bookie::{Bookie, Config};
 use magnetar_proto::bookkeeper;
@@ -205,6 +205,43 @@ async fn a_drained_bookie_takes_no_adds_and_holds_everything_in_logs() {
     let info = control.get_info(GetInfoRequest {}).await.unwrap().into_inner();
     assert_eq!((info.logs, info.entries, info.state()), (1, 5, State::ReadOnly));
     assert_eq!(code(client.v2(read(1, Some(4))).await), bookkeeper::Code::Ok);
+    bookie.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn every_byte_is_explained_and_undamaged() {
+    let world = World::new();
+    let (bookie, _) = start(&world).await;
+    Client::connect(&bookie).await.v2(add(3, 0)).await;
+    bookie.shutdown().await.unwrap();
+    let (bookie, channel) = start(&world).await;
+    let mut control = BookieControlClient::new(channel);
+    let report = control.explain(ExplainRequest { ledgers_max: 0 }).await.unwrap().into_inner();
+    let largest: Vec<_> = report.largest_ledgers.iter().map(|l| (l.ledger_id, l.entries)).collect();
+    assert_eq!(largest, [(3, 1)]);
+    assert_eq!(report.largest_ledgers[0].live_bytes, report.live_bytes);
+    assert!(report.live_bytes > 0 && report.total_bytes > report.live_bytes, "{report:?}");
+    let too_many = control.explain(ExplainRequest { ledgers_max: 10_001 }).await.unwrap_err();
+    assert_eq!(too_many.code(), Code::InvalidArgument);
+    let request = ListDamagedRequest { page_size: 0, page_token: String::new() };
+    let damage = control.list_damaged(request).await.unwrap().into_inner();
+    assert_eq!((damage.entries, damage.damaged_entries), (vec![], 0));
+    bookie.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_sweep_that_is_asked_for_comes_and_drops_nothing_without_its_proof() {
+    let world = World::new();
+    let (bookie, channel) = start(&world).await;
+    let mut client = Client::connect(&bookie).await;
+    client.v2(add(1, 0)).await;
+    let mut control = BookieControlClient::new(channel);
+    control.trigger_gc(TriggerGcRequest {}).await.unwrap();
+    assert_eq!(
+        code(client.v2(read(1, Some(0))).await),
+        bookkeeper::Code::Ok,
+        "absent for less than the grace"
+    );
     bookie.shutdown().await.unwrap();
 }
 

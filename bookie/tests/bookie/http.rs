@@ -99,6 +99,10 @@ async fn the_state_is_told_as_upstream_tells_it() {
     }
     assert_eq!(self::http(http, "PUT", path, "yes").await.0, 400);
     assert_eq!(self::http(http, "PUT", path, &" ".repeat(5000)).await.0, 413);
+    let (status, triggered) = self::http(http, "PUT", "/api/v1/bookie/gc", "").await;
+    assert_eq!((status, &*triggered), (200, r#""Triggered GC on BookieServer: bookie-1""#));
+    let (_, gc) = http_get(http, "/api/v1/bookie/gc").await;
+    assert!(gc.starts_with(r#"{"is_in_force_gc":""#), "{gc}");
     let (_, info) = http_get(http, "/api/v1/bookie/info").await;
     let info: serde_json::Value = serde_json::from_str(&info).unwrap();
     assert!(info["freeSpace"].as_u64() <= info["totalSpace"].as_u64(), "{info}");

@@ -5,6 +5,7 @@ mod answer;
 mod drain;
 mod health;
 mod service;
+mod space;
 
 use std::io;
 use std::sync::Arc;

@@ -6,13 +6,14 @@ use futures_util::stream::BoxStream;
 use magnetar_proto::ids::LedgerId;
 use tonic::{Request, Response, Status};
 
-use super::{answer, drain};
+use super::{answer, drain, space};
 use crate::control::{Control, Phase};
 use crate::control_api::bookie_control_server::BookieControl;
 use crate::control_api::{
-    DrainProgress, DrainRequest, GetInfoRequest, GetInfoResponse, GetLedgerRequest, GetLedgerResponse,
-    ListLedgersRequest, ListLedgersResponse, ListLogsRequest, ListLogsResponse, SetReadOnlyRequest,
-    SetReadOnlyResponse, State,
+    DrainProgress, DrainRequest, ExplainRequest, ExplainResponse, GetInfoRequest, GetInfoResponse,
+    GetLedgerRequest, GetLedgerResponse, ListDamagedRequest, ListDamagedResponse, ListLedgersRequest,
+    ListLedgersResponse, ListLogsRequest, ListLogsResponse, SetReadOnlyRequest, SetReadOnlyResponse, State,
+    TriggerGcRequest, TriggerGcResponse,
 };
 use crate::engine::Engine;
 use crate::metrics::ServerStatus;
@@ -100,6 +101,26 @@ impl BookieControl for Service {
             logs: page.items.into_iter().map(answer::log).collect(),
             next_page_token: answer::token(page.next),
         }))
+    }
+
+    async fn trigger_gc(&self, _: Request<TriggerGcRequest>) -> Answer<TriggerGcResponse> {
+        self.control.gc.ask();
+        Ok(Response::new(TriggerGcResponse {}))
+    }
+
+    async fn explain(&self, request: Request<ExplainRequest>) -> Answer<ExplainResponse> {
+        let ledgers_max = space::ledgers_max(request.into_inner().ledgers_max)?;
+        let report = self.ask(Engine::explain).await?.map_err(|error| {
+            Status::unavailable(format!("cannot look at the data directories: {error}; see to the disks"))
+        })?;
+        Ok(Response::new(space::explain(&report, ledgers_max)))
+    }
+
+    async fn list_damaged(&self, request: Request<ListDamagedRequest>) -> Answer<ListDamagedResponse> {
+        let request = request.into_inner();
+        let (from, max) = answer::page(request.page_size, &request.page_token)?;
+        let page = self.ask(move |engine| space::damaged(&engine.findings, from, max)).await?;
+        Ok(Response::new(page))
     }
 
     async fn set_read_only(&self, request: Request<SetReadOnlyRequest>) -> Answer<SetReadOnlyResponse> {

@@ -14,6 +14,7 @@ use crate::control::{Control, Phase};
 
 pub(super) fn routes() -> Routes {
     Routes::new()
+        .route("/gc", get(gc).put(trigger_gc))
         .route("/state", get(state))
         .route("/is_ready", get(is_ready))
         .route("/info", get(info))
@@ -53,6 +54,17 @@ async fn set_read_only(State(control): State<Arc<Control>>, body: String) -> Res
         Ok(mode) => Json(json!({ "readOnly": mode.is_read_only() })).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
+}
+
+/// Upstream's text, which tells a truth value as a string.
+async fn gc(State(control): State<Arc<Control>>) -> Json<Value> {
+    Json(json!({ "is_in_force_gc": control.gc.is_pending().to_string() }))
+}
+
+/// The body, with which upstream chooses kinds of compaction, is not looked at.
+async fn trigger_gc(State(control): State<Arc<Control>>) -> Json<Value> {
+    control.gc.ask();
+    Json(json!(format!("Triggered GC on BookieServer: {}", control.about.bookie)))
 }
 
 async fn info(State(control): State<Arc<Control>>) -> Response {
