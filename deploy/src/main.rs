@@ -28,7 +28,7 @@ fn main() -> ExitCode {
     // Whatever still runs now (a name lookup, an idle connection) must not hold up the exit.
     runtime.shutdown_background();
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => cli::fail(&error),
     }
 }

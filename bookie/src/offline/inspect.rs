@@ -81,6 +81,8 @@ fn checkpoint_state(store: &Store) -> CheckpointState {
         sequence: found.map_or(0, |found| found.sequence),
         floor: found.map_or(0, |found| found.floor),
         next_log: found.map_or(0, |found| found.next_log),
+        number: found.map_or(0, |found| found.number),
+        incomplete: found.is_some_and(|found| found.incomplete),
         logs: found.map_or(0, |found| found.logs.len() as u64),
         ledgers: ledgers.len() as u64,
         ledgers_fenced: ledgers.iter().filter(|row| row.fenced).count() as u64,

@@ -37,6 +37,10 @@ pub struct CheckpointState {
     /// The lowest journal segment needed.
     pub floor: u64,
     pub next_log: u64,
+    /// Grows from checkpoint to checkpoint; the figures are those of the newest copy.
+    pub number: u64,
+    /// Acknowledged journal records were found missing: the bookie is read-only until the loss is accepted.
+    pub incomplete: bool,
     pub logs: u64,
     pub ledgers: u64,
     pub ledgers_fenced: u64,

@@ -23,6 +23,8 @@ pub enum What {
     /// The identity stamp of a directory.
     Identity,
     Checkpoint,
+    /// The checkpoint bears the mark that acknowledged journal records are missing.
+    Incomplete,
     SegmentHeader,
     /// A journal segment whose header never became durable, and so none of its records.
     NeverBegun,

@@ -31,6 +31,7 @@ pub fn verify(
     let mut check = Check { store: &store, verified: Verified::default(), find };
     check.stamps();
     check.checkpoint();
+    check.incomplete();
     check.journal();
     check.logs();
     Ok(check.verified)
@@ -102,6 +103,14 @@ impl Check<'_> {
                 }
             };
             self.found(finding);
+        }
+    }
+
+    /// The mark that a start has left which found the journal damaged.
+    fn incomplete(&mut self) {
+        if self.store.known_checkpoint().is_some_and(|found| found.incomplete) {
+            let detail = "an earlier start found acknowledged journal records missing: the bookie is read-only until the loss is accepted";
+            self.found(Finding::damage(What::Incomplete, self.store.checkpoint_path(), detail));
         }
     }
 

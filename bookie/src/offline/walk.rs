@@ -194,6 +194,8 @@ fn walk_segment(
     let file = &segment.file;
     let mut expected = segment.first;
     let mut reader = Reader::new(segment.handle.clone())?;
+    // Where the padding right before the current offset began.
+    let mut padded_from = None;
     while next_first.is_none_or(|next| expected < next) {
         let offset = reader.offset();
         let unknown = match reader.peek()? {
@@ -201,10 +203,14 @@ fn walk_segment(
                 see(file, Seen::Record { place, record: &record, bytes: bytes as u64 });
                 reader.skip(bytes);
                 expected += 1;
+                padded_from = None;
                 continue;
             }
             Err(Unreadable::Meaning) => true,
-            Err(_) if reader.skip_padding()? => continue,
+            Err(_) if reader.skip_padding()? => {
+                padded_from.get_or_insert(offset);
+                continue;
+            }
             _ => false,
         };
         let head = reader.look(record::HEADER_BYTES)?;
@@ -228,6 +234,8 @@ fn walk_segment(
                 }
             },
         };
+        // What looked like padding was the missing records, turned to zeros.
+        let offset = padded_from.take().filter(|_| end == offset).unwrap_or(offset);
         let missing = (expected, sequence - 1);
         let one = missing.0 == missing.1 && end - offset <= (record::HEADER_BYTES + BODY_BYTES_MAX) as u64;
         let damaged = one.then(|| read(&mut reader, offset, end)).transpose()?;
@@ -277,7 +285,7 @@ fn resume(
 ) -> io::Result<Resume> {
     let mut first = None;
     let mut behind = 0;
-    while reader.seek_candidate(segment)? {
+    loop {
         while let Ok((place, _, bytes)) = reader.peek()? {
             let later = place.sequence > expected && next_first.is_none_or(|next| place.sequence < next);
             if place.segment != segment || !later {
@@ -291,6 +299,9 @@ fn resume(
             }
             behind += 1;
             reader.skip(bytes);
+        }
+        if !reader.seek_candidate(segment)? {
+            break;
         }
     }
     Ok(if behind > 0 { Resume::Torn { behind } } else { Resume::Nothing })

@@ -112,15 +112,16 @@ pub(crate) fn parse(
     Cli::from_arg_matches(&matches).map(|cli| cli.command).map_err(Refused::Usage)
 }
 
-/// Runs a command until it ends by itself or by a signal.
-pub(crate) async fn run(command: Command) -> anyhow::Result<()> {
+/// Runs a command until it ends by itself or by a signal, and gives the process its exit code.
+pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
+        Command::Bookie(args) => return bookie::run(args).await,
         Command::Standalone(args) => standalone::run(args).await,
         Command::Broker(args) => broker::run(args),
-        Command::Bookie(args) => bookie::run(args).await,
         Command::Client(args) => client::run(args).await,
         Command::Perf(args) => perf::run(args).await,
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]

@@ -5,12 +5,20 @@ use super::*;
 use crate::offline::{OfflineError, Repair, Repaired, Step, What, repair};
 
 const WRITE: Repair = Repair { write: true, accept_loss: false };
+const GIVE_UP: Repair = Repair { write: true, accept_loss: true };
 
 fn repaired(storage: &MemoryStorage, how: Repair) -> (Vec<Step>, Repaired) {
     let shared: Arc<dyn Storage> = Arc::new(storage.clone());
     let mut steps = Vec::new();
     let repaired = repair(&shared, &dirs(), how, &mut |step| steps.push(step)).unwrap();
     (steps, repaired)
+}
+
+/// An entry in the journal that no checkpoint covers and that had been durable.
+fn a_live_record(storage: &MemoryStorage) -> (PathBuf, usize) {
+    let is_live = |role: &Role| matches!(role, Role::Record { covered: false, last_batch: false, .. });
+    let found = |(path, roles): (&PathBuf, &Vec<Role>)| Some((path.clone(), roles.iter().position(is_live)?));
+    roles::roles(storage).iter().find_map(found).unwrap()
 }
 
 fn flip(storage: &MemoryStorage, path: &Path, at: usize) {
@@ -87,7 +95,7 @@ fn entries_without_names_are_given_up_only_with_consent() {
     assert!(told.refused == 1 && told.files == 0 && told.unsaved > 0, "{steps:?}");
     assert!(files(&storage) == damaged);
 
-    let (steps, told) = repaired(&storage, Repair { write: true, accept_loss: true });
+    let (steps, told) = repaired(&storage, GIVE_UP);
     assert_eq!((told.refused, told.files), (0, 1), "{steps:?}");
     assert!(verified(&storage).1.clean());
     let running = open(&storage).unwrap();
@@ -130,10 +138,7 @@ fn a_damaged_segment_header_or_stamp_is_written_anew() {
 #[test]
 fn a_damaged_journal_record_is_told_and_left_alone() {
     let storage = store();
-    let all = roles::roles(&storage);
-    let is_live = |role: &Role| matches!(role, Role::Record { covered: false, last_batch: false, .. });
-    let found = |(path, roles): (&PathBuf, &Vec<Role>)| Some((path.clone(), roles.iter().position(is_live)?));
-    let (segment, at) = all.iter().find_map(found).unwrap();
+    let (segment, at) = a_live_record(&storage);
     flip(&storage, &segment, at + 40);
     let damaged = files(&storage);
     let (steps, told) = repaired(&storage, WRITE);
@@ -154,4 +159,55 @@ fn a_repair_that_writes_keeps_a_bookie_out_and_is_kept_out_by_one() {
     flip(&storage, &logs(&storage)[0], 3);
     repair(&shared, &dirs(), WRITE, &mut |_| locked_out |= identity::lock(&shared, &all).is_err()).unwrap();
     assert!(locked_out);
+}
+
+#[test]
+fn a_damaged_copy_of_the_checkpoint_is_made_whole_from_another() {
+    let storage = store();
+    let copy = Path::new(LEDGERS[1]).join("checkpoint");
+    flip(&storage, &copy, 40);
+    let (steps, told) = repaired(&storage, Repair::default());
+    assert!(matches!(&steps[..], [Step::RewriteCheckpoint { file }] if *file == copy), "{steps:?}");
+    assert!(!told.written && !verified(&storage).1.clean());
+    repaired(&storage, WRITE);
+    assert!(verified(&storage).1.clean());
+    open(&storage).unwrap().holds_everything();
+}
+
+#[test]
+fn a_missing_log_is_forgotten_only_with_consent() {
+    let storage = store();
+    storage.remove(&logs(&storage)[0]).unwrap();
+    assert_eq!(repaired(&storage, WRITE).1.refused, 1);
+    assert!(!verified(&storage).1.clean());
+    let (steps, _) = repaired(&storage, GIVE_UP);
+    assert!(matches!(&steps[..], [Step::DropLog { .. }]), "{steps:?}");
+    assert!(verified(&storage).1.clean());
+    let running = open(&storage).unwrap();
+    assert!(matches!(running.engine.turn().lookup(LedgerId(1), Some(EntryId(0))), Lookup::NoEntry));
+    assert_eq!(running.read(1, 3), Some(add(1, 3).body));
+    running.engine.abandon();
+}
+
+#[test]
+fn the_mark_of_a_damaged_journal_goes_only_with_consent() {
+    let storage = store();
+    let (segment, at) = a_live_record(&storage);
+    flip(&storage, &segment, at + 40);
+    let (steps, told) = repaired(&storage, GIVE_UP);
+    assert_eq!((told.files, told.unsaved, told.refused), (0, 1, 1), "no start has seen it yet: {steps:?}");
+    let running = open(&storage).unwrap();
+    assert!(running.engine.mode().borrow().is_read_only());
+    running.engine.close().unwrap();
+
+    let marked = storage.crash(Unsynced::Kept);
+    let (findings, _) = verified(&marked);
+    assert!(findings.iter().any(|found| found.what == What::Incomplete), "{findings:?}");
+    assert_eq!(repaired(&marked, WRITE).1.refused, 1);
+    let (steps, _) = repaired(&marked, GIVE_UP);
+    assert!(matches!(&steps[..], [Step::AcceptLoss { .. }]), "{steps:?}");
+    assert!(verified(&marked).1.clean());
+    let running = open(&marked).unwrap();
+    assert!(!running.engine.mode().borrow().is_read_only());
+    running.engine.abandon();
 }
