@@ -26,6 +26,8 @@ const USAGE: &str =
   --seconds    how long each load of adds lasts (default 10, quick 3)
   --dir        where the bookie's data goes (default: a temporary directory); up to 24 GB are needed
   --only       measure only this part; may be given more than once
+  --load       measure only one load of adds, e.g. 1024x16x512 (payload bytes, connections, window), and with ,pinned
+               at the end one core for the bookie and one for the client; may be given more than once
 BENCH_BOOKIE_BIN names a bookie process other than the one built here.";
 
 /// What a run does.
@@ -33,6 +35,7 @@ struct Settings {
     seconds: u64,
     dir: Option<PathBuf>,
     only: Vec<String>,
+    loads: Vec<adds::Load>,
     /// Bytes of the ledger read cold, and of the files the disk is probed with.
     ledger_bytes: u64,
     probe_bytes: u64,
@@ -45,6 +48,7 @@ impl Settings {
             seconds: if quick { 3 } else { 10 },
             dir: None,
             only: Vec::new(),
+            loads: Vec::new(),
             ledger_bytes: if quick { 256 << 20 } else { 4 << 30 },
             probe_bytes: if quick { 256 << 20 } else { 2 << 30 },
         };
@@ -58,8 +62,16 @@ impl Settings {
                 }
                 "--dir" => settings.dir = Some(value()?.into()),
                 "--only" => settings.only.push(value()?.clone()),
+                "--load" => {
+                    let load = value()?;
+                    settings.loads.push(parse_load(load).with_context(|| format!("--load {load}\n{USAGE}"))?);
+                    settings.only = vec!["adds".into()];
+                }
                 _ => bail!("{USAGE}"),
             }
+        }
+        if settings.loads.is_empty() {
+            settings.loads = loads();
         }
         Ok(settings)
     }
@@ -111,8 +123,8 @@ fn probe(settings: &Settings, scratch: &Path, report: &mut Report) -> Result<()>
 
 fn adds(settings: &Settings, launch: &Launch, report: &mut Report) -> Result<()> {
     let span = Duration::from_secs(settings.seconds);
-    for load in loads() {
-        report.adds(&load, &load.run(launch, span)?);
+    for load in &settings.loads {
+        report.adds(load, &load.run(launch, span)?);
     }
     Ok(())
 }
@@ -131,6 +143,20 @@ fn loads() -> Vec<adds::Load> {
         }
     }
     loads
+}
+
+fn parse_load(text: &str) -> Option<adds::Load> {
+    let (numbers, cores) = match text.strip_suffix(",pinned") {
+        Some(numbers) => (numbers, Cores::OneEach),
+        None => (text, Cores::Shared),
+    };
+    let numbers = numbers.split('x').map(str::parse).collect::<Result<Vec<usize>, _>>().ok()?;
+    match numbers[..] {
+        [payload_bytes, connections, window] if window > 0 && payload_bytes > 0 => {
+            Some(adds::Load { payload_bytes, connections: connections as u64, window, cores })
+        }
+        _ => None,
+    }
 }
 
 fn cold(settings: &Settings, launch: &Launch, report: &mut Report) -> Result<()> {

@@ -61,11 +61,14 @@ pub(super) fn run(launch: &Launch, span: Duration) -> Result<Outcome> {
 #[expect(clippy::disallowed_methods, reason = "a bench measures over real time")]
 async fn overload(bookie: &Bookie, span: Duration) -> Result<Outcome> {
     let idle = usage::rss_mb(bookie.pid())?;
-    let (from, until) = (Instant::now(), Instant::now() + span);
-    let mut tasks = Vec::new();
+    let mut writers = Vec::new();
     for connection in 0..WRITERS + DEAF_WRITERS {
         let ledgers = connection * 4..connection * 4 + 4;
-        let mut writer = Writer::connect(bookie.address(), ledgers, PAYLOAD_BYTES, WINDOW).await?;
+        writers.push(Writer::connect(bookie.address(), ledgers, PAYLOAD_BYTES, WINDOW).await?);
+    }
+    let (from, until) = (Instant::now(), Instant::now() + span);
+    let mut tasks = Vec::new();
+    for (connection, mut writer) in (0..).zip(writers) {
         tasks.push(tokio::task::spawn_local(async move {
             let more = || Instant::now() < until;
             if connection < WRITERS {
