@@ -109,6 +109,7 @@ impl Bookie {
         };
         let limits = Limits {
             write_cache_bytes: config.write_cache_bytes,
+            read_cache_bytes: config.read_cache_bytes,
             journal_bytes: config.journal_bytes,
             segment_bytes: config.segment_bytes,
             journal_device: DeviceOptions {

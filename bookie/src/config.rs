@@ -26,6 +26,10 @@ pub struct Config {
     /// Memory for entries not yet in an entry log. Default 64 MiB. More makes larger, better sorted logs and a longer
     /// replay. At least 4 MiB and four times `frame_bytes_max`, at most 1 GiB.
     pub write_cache_bytes: usize,
+    /// Memory for entries read from logs for those who read a ledger in order, half of it for what is read ahead of them.
+    /// Default 64 MiB. More serves more such readers at the full bandwidth of the disk: each takes up to 4 MiB. 0: every
+    /// read goes to the page cache or the disk.
+    pub read_cache_bytes: usize,
     /// Journal written since the last checkpoint that starts a new one. Default 256 MiB.
     pub journal_bytes: u64,
     /// Size of a journal segment file. Default 64 MiB.
@@ -88,6 +92,7 @@ impl Config {
             bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             advertise: None,
             write_cache_bytes: 64 << 20,
+            read_cache_bytes: 64 << 20,
             journal_bytes: 256 << 20,
             segment_bytes: 64 << 20,
             journal_device: JournalDevice::Auto,

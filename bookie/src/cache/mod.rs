@@ -1,8 +1,14 @@
-//! The write cache: every accepted entry that no entry log holds yet.
+//! The write cache: every accepted entry that no entry log holds yet; and the read cache beside it (see `read`).
 //! The engine fills it and reads from it; the flush thread takes it a generation at a time.
 //! It must never grow beyond its room: who wants to add first waits for a permit, outside of any lock.
 
+mod buffers;
 mod generation;
+mod read;
+mod readers;
+mod span;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -10,7 +16,10 @@ use bytes::Bytes;
 use magnetar_proto::ids::{EntryId, LedgerId};
 use tokio::sync::OwnedSemaphorePermit;
 
+pub(crate) use self::buffers::{Buffers, POOLED_BYTES};
 pub(crate) use self::generation::Generation;
+pub(crate) use self::read::{Ahead, Found, ReadCache};
+pub(crate) use self::span::{Filling, Key, Span};
 
 /// Two generations: `active` takes entries, `flushing` is being written and only read.
 #[derive(Default)]

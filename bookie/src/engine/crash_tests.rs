@@ -49,6 +49,7 @@ impl History {
         };
         let limits = Limits {
             write_cache_bytes: 20_000,
+            read_cache_bytes: 1 << 20,
             journal_bytes: 6_000,
             segment_bytes: 2_000,
             journal_device: DeviceOptions { device: self.device, unsafe_no_sync: false },

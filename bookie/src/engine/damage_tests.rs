@@ -21,6 +21,7 @@ const LEDGERS: &str = "/ledgers";
 fn limits() -> Limits {
     Limits {
         write_cache_bytes: 8 << 20,
+        read_cache_bytes: 1 << 20,
         journal_bytes: 8 << 20,
         segment_bytes: 1 << 20,
         journal_device: DeviceOptions::default(),

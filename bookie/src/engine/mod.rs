@@ -2,6 +2,7 @@
 //! The server applies a batch of requests in one [`Turn`]; what a turn accepted is durable when its token completes.
 //! It must never know of sockets or wire formats, and never wait for anything while it holds its lock.
 
+mod ahead;
 mod compact;
 #[cfg(test)]
 mod compact_tests;
@@ -53,7 +54,7 @@ pub(crate) use self::read::{Lookup, Place};
 pub(crate) use self::turn::{Add, Refused, Turn};
 pub(crate) use self::waiters::LacWait;
 use self::waiters::Waiters;
-use crate::cache::WriteCache;
+use crate::cache::{ReadCache, WriteCache};
 use crate::checkpoint::LogRow;
 use crate::error::FatalError;
 use crate::index::Ledgers;
@@ -64,6 +65,7 @@ use crate::metrics::Metrics;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) write_cache_bytes: usize,
+    pub(crate) read_cache_bytes: usize,
     pub(crate) journal_bytes: u64,
     pub(crate) segment_bytes: u64,
     pub(crate) journal_device: DeviceOptions,
@@ -103,6 +105,7 @@ pub(crate) struct Engine<T> {
     state: Mutex<State>,
     journal: Journal<T>,
     room: Arc<Semaphore>,
+    reads: Arc<ReadCache>,
     flush: FlushSignal,
     failed: watch::Sender<Option<FatalError>>,
     metrics: Arc<Metrics>,

@@ -13,7 +13,7 @@ use super::disk::{Disk, OpenLog};
 use super::flush::{Covered, FlushSignal, Progress};
 use super::waiters::Waiters;
 use super::{ENTRY_OVERHEAD_BYTES, Engine, Findings, Limits, Mode, ReadOnlyReason, State};
-use crate::cache::WriteCache;
+use crate::cache::{ReadCache, WriteCache};
 use crate::checkpoint::{self, Checkpoint, LogRow};
 use crate::entry_log::{self, Run};
 use crate::error::{FatalError, OpenError};
@@ -79,6 +79,7 @@ impl<T: Send + 'static> Engine<T> {
             state: Mutex::new(state),
             journal,
             room,
+            reads: Arc::new(ReadCache::new(limits.read_cache_bytes)),
             flush: FlushSignal::new(Progress::new(covered, number)),
             failed,
             metrics,

@@ -7,7 +7,8 @@ use bytes::{Buf, Bytes};
 use magnetar_proto::ids::{EntryId, LedgerId};
 
 use super::State;
-use crate::entry_log::{Log, Unreadable};
+use crate::cache::{Buffers, Key};
+use crate::entry_log::{Extent, Log, Unreadable};
 use crate::index::Ledger;
 
 /// What the engine knows about an entry.
@@ -40,10 +41,31 @@ impl Place {
         self.entry
     }
 
+    /// The first entry after this one that must be looked up again.
+    pub(crate) fn stretch_end(&self) -> EntryId {
+        EntryId(self.entry.0.saturating_add(self.stretch))
+    }
+
+    /// How the read cache names a span from here on.
+    pub(super) fn key(&self) -> Key {
+        Key { ledger: self.ledger, log: self.log.id, first: self.entry }
+    }
+
     /// Reads this entry and at most `count - 1` that follow it without a gap, within `max_bytes` together (the first is
     /// always read); at least one, or the error about the first. Blocks.
+    #[cfg(test)]
     pub(crate) fn read(&self, count: u64, max_bytes: usize) -> Result<Vec<Bytes>, Unreadable> {
-        let mut bodies = self.log.read(self.slot_at, count.min(self.stretch), max_bytes)?;
+        self.load(&self.extent(count, max_bytes)?, &Arc::default())
+    }
+
+    /// Where this entry lies, and at most `count - 1` that follow it without a gap, within `max_bytes` together. Blocks.
+    pub(super) fn extent(&self, count: u64, max_bytes: usize) -> Result<Extent, Unreadable> {
+        self.log.extent(self.slot_at, count.min(self.stretch), max_bytes)
+    }
+
+    /// Reads the entries of an extent of this place, at least one, or the error about the first. Blocks.
+    pub(super) fn load(&self, extent: &Extent, buffers: &Arc<Buffers>) -> Result<Vec<Bytes>, Unreadable> {
+        let mut bodies = self.log.load(extent, buffers)?;
         let sound = bodies.iter().zip(self.entry.0..).take_while(|(body, entry)| {
             let mut ids = &body[..];
             ids.try_get_u64() == Ok(self.ledger.0) && ids.try_get_u64() == Ok(*entry)

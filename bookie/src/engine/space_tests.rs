@@ -38,6 +38,7 @@ fn open(storage: &MemoryStorage, ledger_dirs: &[&str]) -> Running {
     };
     let limits = Limits {
         write_cache_bytes: 1 << 20,
+        read_cache_bytes: 1 << 20,
         journal_bytes: 1 << 20,
         segment_bytes: 1 << 16,
         journal_device: DeviceOptions::default(),

@@ -30,6 +30,7 @@ fn open(storage: &MemoryStorage) -> Result<Running, OpenError> {
     };
     let limits = Limits {
         write_cache_bytes: 1 << 20,
+        read_cache_bytes: 1 << 20,
         journal_bytes: 1 << 20,
         segment_bytes: 2_000,
         journal_device: DeviceOptions::default(),

@@ -17,6 +17,7 @@ const LEDGERS: &str = "/ledgers";
 fn limits() -> Limits {
     Limits {
         write_cache_bytes: 1 << 20,
+        read_cache_bytes: 1 << 20,
         journal_bytes: 1 << 20,
         segment_bytes: 1 << 16,
         journal_device: DeviceOptions::default(),
@@ -349,4 +350,73 @@ fn a_deleted_ledger_is_forgotten_with_its_logs_but_a_fenced_one_still_refuses_ad
     assert_eq!(again.engine.ledgers(), []);
     again.engine.expire_deleted(5 + 8 * 24 * 3600 * 1000);
     assert_eq!(again.turn(|turn| turn.add(add(2, 2))), Ok(()));
+}
+
+/// An entry that is large against the windows of read-ahead.
+fn large(entry: u64, fill: u8) -> Add {
+    let body = Bytes::from([&body(1, entry)[..], &vec![fill; 20_000]].concat());
+    Add { body, ..add(1, entry) }
+}
+
+/// Reads an entry as the server does.
+fn read_cached(running: &Running, entry: u64, reads_on: bool) -> Result<Bytes, ()> {
+    match running.lookup(1, Some(entry)) {
+        Lookup::Here(body) => Ok(body),
+        Lookup::OnDisk(place) => {
+            let span = running.engine.read(&place, reads_on).map_err(|_| ())?;
+            Ok(span.body(LedgerId(1), EntryId(entry)).unwrap())
+        }
+        _ => panic!("entry {entry} is called absent"),
+    }
+}
+
+#[test]
+fn readers_in_order_and_in_disorder_get_every_entry_also_one_written_again() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let _within = runtime.enter();
+    let (_, running) = new();
+    // Several logs, and more bytes than the read cache has.
+    for log in 0..5 {
+        for entry in log * 20..log * 20 + 20 {
+            running.turn(|turn| turn.add(large(entry, 1))).unwrap();
+        }
+        running.engine.flush_now().unwrap();
+    }
+    for reads_on in [true, false] {
+        for order in [1, 7, 99] {
+            for entry in (0..100).map(|n| n * order % 100) {
+                assert_eq!(read_cached(&running, entry, reads_on), Ok(large(entry, 1).body), "{entry}");
+            }
+        }
+    }
+    running.turn(|turn| turn.add(Add { recovery: true, ..large(50, 2) })).unwrap();
+    assert_eq!(read_cached(&running, 50, true), Ok(large(50, 2).body));
+    running.engine.flush_now().unwrap();
+    for entry in 45..55 {
+        let fill = if entry == 50 { 2 } else { 1 };
+        assert_eq!(read_cached(&running, entry, true), Ok(large(entry, fill).body), "{entry}");
+    }
+}
+
+#[test]
+fn a_damaged_entry_spoils_neither_those_before_it_nor_those_after() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let _within = runtime.enter();
+    let (storage, running) = new();
+    for entry in 0..20 {
+        running.turn(|turn| turn.add(large(entry, entry as u8 + 1))).unwrap();
+    }
+    running.engine.close().unwrap();
+    let path = files(&storage, LEDGERS, ".elog").remove(0);
+    let mut bytes = content(&storage, &path);
+    let at = bytes.windows(100).position(|window| window.iter().all(|byte| *byte == 8)).unwrap();
+    bytes[at] ^= 1;
+    overwrite(&storage, &path, &bytes);
+    let again = open(&storage).unwrap();
+    for reads_on in [true, false] {
+        for entry in 0..20 {
+            let expected = if entry == 7 { Err(()) } else { Ok(large(entry, entry as u8 + 1).body) };
+            assert_eq!(read_cached(&again, entry, reads_on), expected, "{entry}");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 //! The flush thread writes them, the engine reads entries from them and rebuilds its index from them at start.
 //! It must never know of the journal, the write cache or which ledgers still matter.
 
+mod extent;
 pub(crate) mod format;
 #[cfg(test)]
 mod measure;
@@ -11,6 +12,7 @@ mod scan;
 mod window;
 mod writer;
 
+pub(crate) use self::extent::Extent;
 pub use self::format::FormatError;
 pub(crate) use self::format::Run;
 pub use self::reader::OpenError;

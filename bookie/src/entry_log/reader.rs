@@ -1,32 +1,29 @@
-//! Reads a sealed entry log: its runs once, at start; its entries one by one or a stretch at a time.
+//! Opens a sealed entry log and reads its runs. How entries are read from it: see `extent`.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes, BytesMut};
 use magnetar_common::storage::{File, Storage};
 
-use super::format::{
-    FOOTER_BYTES, Footer, FormatError, HEADER_BYTES, Run, SLOT_BYTES, VERSION, decode_entry, decode_runs,
-};
+use super::format::{FOOTER_BYTES, Footer, FormatError, HEADER_BYTES, Run, SLOT_BYTES, VERSION, decode_runs};
 use super::salvage::{Salvaged, salvage};
 use crate::identity::InstanceId;
-
-/// Slots read at once at most; with the byte limit of a read this bounds what one read may ask of the disk.
-const SLOTS_MAX: u64 = 512;
 
 /// A sealed log, open for reading. The file stays readable while anyone holds this, also after an unlink.
 pub(crate) struct Log {
     pub(crate) id: u64,
     pub(crate) bytes: u64,
     pub(crate) entries: u64,
-    file: Arc<dyn File>,
+    pub(super) storage: Arc<dyn Storage>,
+    pub(super) path: PathBuf,
+    /// Reads go through the page cache.
+    pub(super) file: Arc<dyn File>,
     footer: Footer,
     /// Where the first slot stands, which is the end of the entries.
     slots_at: u64,
     /// End of the part that holds slots.
-    runs_at: u64,
+    pub(super) runs_at: u64,
     /// In place of slots and runs that cannot be read.
     rebuilt: Option<Salvaged>,
 }
@@ -84,10 +81,13 @@ impl Log {
         }
         let slots_at =
             footer.slots_at().filter(|_| footer.runs_at <= footer_at).ok_or(FormatError::Damaged)?;
+        let (storage, path) = (storage.clone(), path.to_owned());
         let log = Log {
             id,
             bytes,
             entries: footer.entries,
+            storage,
+            path,
             file,
             footer,
             slots_at,
@@ -95,6 +95,7 @@ impl Log {
             rebuilt: None,
         };
         let runs = log.runs()?;
+        log.file.expect_random_reads();
         Ok((log, runs))
     }
 
@@ -133,7 +134,9 @@ impl Log {
         };
         let complete = salvaged.complete;
         let rebuilt = Some(salvaged);
-        Ok((Log { id, bytes, entries, file, footer, slots_at: 0, runs_at, rebuilt }, runs, complete))
+        let (storage, path) = (storage.clone(), path.to_owned());
+        let log = Log { id, bytes, entries, storage, path, file, footer, slots_at: 0, runs_at, rebuilt };
+        Ok((log, runs, complete))
     }
 
     /// Reads the runs again: ascending by (ledger, first entry). Blocks.
@@ -187,8 +190,13 @@ impl Log {
         Ok(u64::from_be_bytes(offset))
     }
 
+    /// Entries lie before the slots, or, where nothing else is known, before the end of the file.
+    pub(super) fn entries_end(&self) -> u64 {
+        if self.rebuilt.is_some() { self.bytes } else { self.slots_at }
+    }
+
     /// Fills `slots` with whole slots from the one at `slot_at` on.
-    fn read_slots(&self, slots: &mut [u8], slot_at: u64) -> io::Result<()> {
+    pub(super) fn read_slots(&self, slots: &mut [u8], slot_at: u64) -> io::Result<()> {
         let Some(rebuilt) = &self.rebuilt else { return self.file.read_exact_at(slots, slot_at) };
         let from = usize::try_from(slot_at).unwrap_or(usize::MAX) / SLOT_BYTES;
         let count = slots.len() / SLOT_BYTES;
@@ -198,50 +206,5 @@ impl Log {
             slot.copy_from_slice(&offset.to_be_bytes());
         }
         Ok(())
-    }
-
-    /// Reads the entry whose slot stands at `slot_at` and up to `count - 1` entries right after it in the same run,
-    /// as long as all records together stay within `max_bytes` (the first is always read). Stops before an unreadable
-    /// one; an error is about the first entry. Blocks.
-    pub(crate) fn read(&self, slot_at: u64, count: u64, max_bytes: usize) -> Result<Vec<Bytes>, Unreadable> {
-        let damaged = |offset| Unreadable::Damaged { offset };
-        let wanted = count.clamp(1, SLOTS_MAX) as usize;
-        let mut slots = vec![0; (wanted + 1) * SLOT_BYTES];
-        if slot_at + slots.len() as u64 > self.runs_at {
-            return Err(damaged(slot_at));
-        }
-        self.read_slots(&mut slots, slot_at)?;
-        // Entries lie before the slots, or, where nothing else is known, before the end of the file.
-        let entries_end = if self.rebuilt.is_some() { self.bytes } else { self.slots_at };
-        let mut slots = &slots[..];
-        let start = slots.get_u64();
-        let mut ends = Vec::with_capacity(wanted);
-        let mut end = start;
-        while slots.has_remaining() {
-            let next = slots.get_u64();
-            if next <= end || next > entries_end || (!ends.is_empty() && next - start > max_bytes as u64) {
-                break;
-            }
-            end = next;
-            ends.push(end);
-        }
-        if ends.is_empty() || end - start > u64::from(u32::MAX) {
-            return Err(damaged(slot_at));
-        }
-        let mut extent = BytesMut::zeroed((end - start) as usize);
-        self.file.read_exact_at(&mut extent, start)?;
-        let extent = extent.freeze();
-        let mut offset = start;
-        let mut bodies = Vec::with_capacity(ends.len());
-        for end in ends {
-            let record = extent.slice((offset - start) as usize..(end - start) as usize);
-            match decode_entry(self.id, offset, &record) {
-                Ok(body) => bodies.push(body),
-                Err(_) if !bodies.is_empty() => break,
-                Err(_) => return Err(damaged(offset)),
-            }
-            offset = end;
-        }
-        Ok(bodies)
     }
 }

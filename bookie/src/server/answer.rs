@@ -1,6 +1,7 @@
 //! Reads, and answers of both protocol versions.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use magnetar_proto::bookkeeper::v3::{self, BkPacketHeader};
@@ -11,6 +12,7 @@ use super::Shared;
 use super::lane::Waiting;
 use super::outbound::Queue;
 use super::v3::response;
+use crate::cache::Span;
 use crate::engine::{Lookup, Place, Turn};
 
 /// Fixed part of a batch read's answer as clients count it, and what each entry adds to its own size.
@@ -19,9 +21,6 @@ const BATCH_ENTRY_BYTES: usize = 4;
 
 /// The most that one batch read answers, whatever the client allows. Upstream's default.
 const BATCH_BYTES_MAX: usize = 5 << 20;
-
-/// Bytes read ahead from a log for the reads that follow in the same lane.
-const AHEAD_BYTES: usize = 512 << 10;
 
 /// A whole answer.
 pub(crate) enum Answer {
@@ -162,31 +161,34 @@ pub(super) fn absence(lookup: &Lookup) -> Code {
 /// Reads disks; for a blocking thread.
 struct DiskView<'a> {
     shared: &'a Shared,
-    /// Entries worth reading at once.
-    stretch: u64,
-    /// Entries read ahead, in order.
-    ahead: VecDeque<(LedgerId, EntryId, Bytes)>,
+    /// The entry after the one being read is asked for too.
+    reads_on: bool,
+    /// What was read last, likely to hold the next entry too; and the entry before which no later log has newer copies.
+    span: Option<(Arc<Span>, EntryId)>,
 }
 
 impl DiskView<'_> {
     fn read(&mut self, ledger: LedgerId, place: &Place) -> Result<Bytes, Miss> {
         let metrics = self.shared.engine.metrics();
         let begun = metrics.now();
-        let bodies = place.read(self.stretch, AHEAD_BYTES);
-        metrics.storage.read_log.ended(metrics.now() - begun, &bodies);
-        let bodies = bodies.map_err(|error| {
+        let span = self.shared.engine.read(place, self.reads_on);
+        metrics.storage.read_log.ended(metrics.now() - begun, &span);
+        let span = span.map_err(|error| {
             tracing::error!(%ledger, entry = %place.entry(), %error, "cannot read an entry");
             Miss::Code(Code::Io)
         })?;
-        let ids = (place.entry().0..).map(EntryId);
-        self.ahead = ids.zip(bodies).map(|(entry, body)| (ledger, entry, body)).collect();
-        self.ahead.pop_front().map(|(_, _, body)| body).ok_or(Miss::Code(Code::Io))
+        let body = span.body(ledger, place.entry()).ok_or(Miss::Code(Code::Io));
+        self.span = Some((span, place.stretch_end()));
+        body
     }
 }
 
 impl View for DiskView<'_> {
     fn fetch(&mut self, ledger: LedgerId, entry: Option<EntryId>) -> Result<Bytes, Miss> {
-        if let Some((_, _, body)) = self.ahead.pop_front_if(|(l, e, _)| *l == ledger && Some(*e) == entry) {
+        if let Some(((span, end), entry)) = self.span.as_ref().zip(entry)
+            && entry < *end
+            && let Some(body) = span.body(ledger, entry)
+        {
             return Ok(body);
         }
         let found = self.shared.engine.turn().lookup(ledger, entry);
@@ -213,12 +215,12 @@ pub(super) fn answer_from_disk(
     bytes_max: usize,
     is_closed: impl Fn() -> bool,
 ) -> Vec<Answer> {
-    let mut view = DiskView { shared, stretch: 1, ahead: VecDeque::new() };
+    let mut view = DiskView { shared, reads_on: false, span: None };
     let metrics = shared.engine.metrics();
     let (mut answers, mut bytes) = (Vec::new(), 0);
     while bytes < bytes_max && !is_closed() {
         let Some(Waiting { read, asked, since }) = reads.pop_front() else { break };
-        view.stretch = if view.ahead.is_empty() { stretch(&read, reads) } else { 1 };
+        view.reads_on = reads_on(&read, reads.front().map(|waiting| &waiting.read));
         if let Ok(answer) = read.answer(&mut view) {
             metrics.server.ended(asked, answer.is_ok(), metrics.now() - since);
             bytes += answer.body_bytes();
@@ -229,15 +231,15 @@ pub(super) fn answer_from_disk(
     answers
 }
 
-/// How many entries from the one of `read` on are asked for one after the other.
-fn stretch(read: &ReadOp, following: &VecDeque<Waiting>) -> u64 {
-    match read {
-        ReadOp::V2One { ledger, entry: Some(entry) } => {
-            let next = |(waiting, expected): &(&Waiting, u64)| matches!(&waiting.read, ReadOp::V2One { ledger: l, entry: Some(e) } if l == ledger && e.0 == *expected);
-            1 + following.iter().zip(entry.0 + 1..).take_while(next).count() as u64
-        }
-        ReadOp::V2Batch { count_max, .. } => *count_max as u64,
-        _ => 1,
+/// Whether `read`, or `read` and the `next` one, are for several entries in a row.
+fn reads_on(read: &ReadOp, next: Option<&ReadOp>) -> bool {
+    match (read, next) {
+        (
+            ReadOp::V2One { ledger, entry: Some(entry) },
+            Some(ReadOp::V2One { ledger: same, entry: Some(next) }),
+        ) => ledger == same && entry.next() == *next,
+        (ReadOp::V2Batch { count_max, .. }, _) => *count_max > 1,
+        _ => false,
     }
 }
 

@@ -71,6 +71,12 @@ impl AlignedBuffer {
         self.len = 0;
     }
 
+    /// Makes the buffer `len` bytes long, to be read into: what is in them is left over from before.
+    pub fn resize_stale(&mut self, len: usize) {
+        self.reserve(len.saturating_sub(self.len));
+        self.len = len;
+    }
+
     /// Forgets all but the first `len` bytes.
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
@@ -106,6 +112,16 @@ mod tests {
             assert_eq!(buffer.as_ptr().addr() % ALIGNMENT, 0);
         }
         assert_eq!(&buffer[..], &expected[..]);
+    }
+
+    #[test]
+    fn a_buffer_to_be_read_into_has_the_length_asked_for_and_stays_aligned() {
+        let mut buffer = AlignedBuffer::default();
+        for len in [10, ALIGNMENT, 3 * ALIGNMENT, 5] {
+            buffer.resize_stale(len);
+            assert_eq!(buffer.len(), len);
+            assert_eq!(buffer.as_ptr().addr() % ALIGNMENT, 0);
+        }
     }
 
     #[test]

@@ -96,6 +96,9 @@ pub trait File: Send + Sync + 'static {
     fn allocate(&self, length: u64) -> io::Result<()>;
     /// Cuts the file to `length` bytes.
     fn truncate(&self, length: u64) -> io::Result<()>;
+    /// Tells that reads come in no order: each brings into the page cache what it asks for and nothing around it. A
+    /// hint: it cannot fail.
+    fn expect_random_reads(&self) {}
     /// Whether reads and writes go past the page cache.
     fn is_direct(&self) -> bool {
         false

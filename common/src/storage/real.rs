@@ -146,6 +146,11 @@ impl File for fs::File {
         }
     }
 
+    fn expect_random_reads(&self) {
+        // A file system without the advice reads ahead as it likes.
+        let _ = rustix::fs::fadvise(self, 0, None, rustix::fs::Advice::Random);
+    }
+
     fn truncate(&self, length: u64) -> io::Result<()> {
         self.set_len(length)
     }

@@ -33,6 +33,8 @@ const IN_FLIGHT_BYTES: usize = 64 << 20;
 
 /// Copies of an entry, if there are that many bookies.
 const WRITE_QUORUM: u32 = 3;
+/// Read cache of each bookie: less than a bookie of its own takes, because several share the process.
+const READ_CACHE_BYTES: usize = 16 << 20;
 
 /// What a user may set.
 #[derive(Clone, Debug)]
@@ -155,6 +157,7 @@ async fn start_bookies(
         let bookie = magnetar_bookie::Config {
             bookie_id: Some(id),
             bind: SocketAddr::from(([127, 0, 0, 1], 0)),
+            read_cache_bytes: READ_CACHE_BYTES,
             in_flight_bytes_max: IN_FLIGHT_BYTES,
             ..magnetar_bookie::Config::new(journal, vec![ledgers])
         };

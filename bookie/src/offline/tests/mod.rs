@@ -50,6 +50,7 @@ fn open(storage: &MemoryStorage) -> Result<Running, crate::OpenError> {
     };
     let limits = Limits {
         write_cache_bytes: 1 << 20,
+        read_cache_bytes: 1 << 20,
         journal_bytes: 1 << 20,
         segment_bytes: 1400,
         journal_device: DeviceOptions::default(),
