@@ -8,6 +8,7 @@ pub mod bookies;
 pub mod budget;
 pub mod bundles;
 pub mod clock;
+pub mod cluster;
 mod environment;
 pub mod layout;
 pub mod metadata;

@@ -8,4 +8,5 @@ pub mod http;
 pub mod process;
 pub mod proxy;
 pub mod raw;
+pub mod role;
 pub mod wait;

@@ -1,17 +1,13 @@
 //! A `magnetar standalone` process on free ports, its log, and its end.
 
-use crate::wait;
-use anyhow::{Context, Result, bail};
-use std::io::{BufRead, BufReader};
+use crate::role::Role;
+use anyhow::{Result, bail};
+use std::ffi::OsString;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
-
-/// Long enough for a debug build on a busy two-core machine; the start itself is measured by the bench target.
-const READY_LIMIT: Duration = Duration::from_secs(30);
 
 /// The binary that cargo built beside the running test.
 pub fn binary() -> PathBuf {
@@ -47,59 +43,23 @@ pub fn free_ports() -> Result<(u16, u16)> {
 
 /// A running `magnetar standalone`. Killed when dropped.
 pub struct Standalone {
-    child: Child,
-    data_dir: PathBuf,
+    role: Role,
     ports: (u16, u16),
-    log: Arc<Mutex<Vec<String>>>,
 }
 
 impl Standalone {
     /// Starts on free ports over `data_dir` and waits for the ready line.
     pub fn start(data_dir: &Path) -> Result<Self> {
-        Self::start_on(data_dir, free_ports()?)
-    }
-
-    fn start_on(data_dir: &Path, ports: (u16, u16)) -> Result<Self> {
-        let mut child = Command::new(binary())
-            .args(["standalone", "--data-dir"])
-            .arg(data_dir)
-            .args(["--broker-port", &ports.0.to_string(), "--http-port", &ports.1.to_string()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("start magnetar standalone")?;
-        let log = Arc::new(Mutex::new(Vec::new()));
-        let (ready_to, ready) = std::sync::mpsc::channel();
-        let stdout = child.stdout.take().context("piped stdout")?;
-        std::thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                let _ = ready_to.send(line);
-            }
-        });
-        let stderr = child.stderr.take().context("piped stderr")?;
-        let lines = log.clone();
-        std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                lines.lock().expect("log").push(line);
-            }
-        });
-        let mut process = Self { child, data_dir: data_dir.to_owned(), ports, log };
-        match ready.recv_timeout(READY_LIMIT) {
-            Ok(line) if line.contains(" ready ") => Ok(process),
-            other => {
-                let _ = process.child.kill();
-                let status = process.child.wait()?;
-                bail!("no ready line ({other:?}), {status}; log:\n{}", process.log().join("\n"))
-            }
-        }
+        let ports = free_ports()?;
+        let (broker, http) = (ports.0.to_string(), ports.1.to_string());
+        let words = ["standalone", "--broker-port", &broker, "--http-port", &http, "--data-dir"];
+        let words = words.into_iter().map(OsString::from).chain([data_dir.as_os_str().to_owned()]);
+        Ok(Self { role: Role::start(words)?, ports })
     }
 
     /// Starts again, on the same ports and data directory, after the process has ended.
     pub fn restart(&mut self) -> Result<()> {
-        let again = Self::start_on(&self.data_dir, self.ports)?;
-        *self = again;
-        Ok(())
+        self.role.restart()
     }
 
     /// `pulsar://host:port`.
@@ -119,36 +79,21 @@ impl Standalone {
 
     /// The process id.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.role.pid()
     }
 
     /// What the process has logged so far, a line each.
     pub fn log(&self) -> Vec<String> {
-        self.log.lock().expect("log").clone()
+        self.role.log()
     }
 
     /// SIGKILL, and waits for the end.
     pub fn kill(&mut self) -> Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
-        Ok(())
+        self.role.kill()
     }
 
     /// SIGTERM, and waits for the end at most `limit`.
     pub fn terminate(&mut self, limit: Duration) -> Result<ExitStatus> {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-        let child = &mut self.child;
-        Ok(wait::until("the end after SIGTERM", limit, || child.try_wait().ok().flatten()))
-    }
-}
-
-impl Drop for Standalone {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if std::thread::panicking() {
-            eprintln!("--- log of magnetar standalone\n{}\n---", self.log().join("\n"));
-        }
+        self.role.terminate(limit)
     }
 }

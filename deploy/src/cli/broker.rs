@@ -35,30 +35,11 @@ pub(crate) struct Args {
     ack_quorum: u32,
 }
 
-/// Refuses to start: a broker process needs a metadata store that other processes can reach.
+/// Refuses to start: a broker process is still to come.
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     tracing::debug!(?args, "broker role asked for");
-    refuse("broker", args.metadata.as_deref())
-}
-
-/// The one line that a role gives which needs etcd.
-pub(super) fn refuse(role: &str, metadata: Option<&str>) -> anyhow::Result<()> {
-    match metadata {
-        None => anyhow::bail!("a {role} needs --metadata etcd://host:2379: or run `magnetar standalone`"),
-        Some(url) => anyhow::bail!(
-            "metadata {url}: only the embedded store is available in this build: run `magnetar standalone`"
-        ),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_role_that_needs_etcd_says_so() {
-        let error = refuse("bookie", Some("etcd://127.0.0.1:2379")).unwrap_err().to_string();
-        assert!(error.contains("etcd://127.0.0.1:2379: only the embedded store"), "{error}");
-        assert!(refuse("broker", None).unwrap_err().to_string().contains("--metadata"));
+    match args.metadata {
+        None => anyhow::bail!("a broker needs --metadata etcd://host:2379: or run `magnetar standalone`"),
+        Some(url) => anyhow::bail!("metadata {url}: this build's brokers run in `magnetar standalone` only"),
     }
 }

@@ -6,6 +6,7 @@
 mod bookie;
 mod broker;
 mod client;
+mod metadata;
 mod perf;
 mod standalone;
 

@@ -11,6 +11,9 @@ use std::time::Duration;
 /// Bounds what should take milliseconds, on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
+/// For one operation among thousands at once, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A cluster of this test's own, or `None` after telling why not.
 pub(crate) fn etcd() -> Result<Option<Etcd>> {
     match program() {
@@ -34,6 +37,7 @@ pub(crate) fn clock() -> Arc<SystemClock> {
 /// A store over the cluster at `host:port`.
 pub(crate) async fn store(address: &str) -> EtcdStore {
     let config = EtcdConfig::parse(&format!("etcd://{address}")).expect("a URL");
+    let config = EtcdConfig { limit: PATIENCE, ..config };
     EtcdStore::connect(&config, clock()).await.expect("a store")
 }
 

@@ -3,6 +3,10 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use crate::bookie::{Config, Role};
+use crate::cli::metadata;
+use crate::standalone::StopSignals;
+
 /// Flags of `magnetar bookie`.
 #[derive(Debug, clap::Args)]
 #[group(id = "serve")]
@@ -10,13 +14,12 @@ pub(super) struct Args {
     /// TOML file with a table [bookie]; flags and environment win over it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Metadata store shared by the cluster: etcd://host:2379[,host:2379...]
-    #[arg(long, value_name = "URL")]
-    metadata: Option<String>,
-    /// Directory of the journal, best on a fast disk of its own
+    #[command(flatten)]
+    metadata: metadata::Args,
+    /// Directory of the journal, best on a fast disk of its own; made when missing
     #[arg(long, value_name = "DIR")]
     journal_dir: Option<PathBuf>,
-    /// Directories of the ledgers, best one a disk
+    /// Directories of the ledgers, best one a disk; made when missing, and their order must not change
     #[arg(long, value_name = "DIR", value_delimiter = ',')]
     ledger_dir: Vec<PathBuf>,
     /// Address to listen on
@@ -25,15 +28,45 @@ pub(super) struct Args {
     /// Port of the BookKeeper protocol; 0 takes any free one
     #[arg(long, default_value_t = 3181)]
     port: u16,
-    /// host:port that brokers dial, where it differs from the address listened on
+    /// Port of the gRPC control service; 0 takes any free one [default: not served]
+    #[arg(long, value_name = "PORT")]
+    grpc_port: Option<u16>,
+    /// Port of metrics and state over HTTP; 0 takes any free one
+    #[arg(long, default_value_t = 8000)]
+    http_port: u16,
+    /// host:port that others dial; the bookie is known by it for ever when its directories are new [default: this machine's
+    /// address towards the metadata store, where --bind names none]
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Option<String>,
 }
 
-/// Refuses to start: a bookie process needs a metadata store that other processes can reach.
+/// Starts the bookie, prints the ready line, and serves until a signal or a failure.
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
-    tracing::debug!(?args, "bookie role asked for");
-    crate::cli::broker::refuse("bookie", args.metadata.as_deref())
+    let Some(journal_dir) = args.journal_dir else {
+        anyhow::bail!("a bookie needs --journal-dir DIR: where its journal lies");
+    };
+    if args.ledger_dir.is_empty() {
+        anyhow::bail!("a bookie needs --ledger-dir DIR[,DIR...]: where its ledgers lie");
+    }
+    magnetar_common::telemetry::init();
+    let mut signals = StopSignals::install()?;
+    let config = Config {
+        metadata: args.metadata.into(),
+        journal_dir,
+        ledger_dirs: args.ledger_dir,
+        bind: args.bind,
+        port: args.port,
+        grpc_port: args.grpc_port,
+        http_port: args.http_port,
+        advertise: args.advertise,
+    };
+    let role = tokio::select! {
+        started = Role::start(config) => started?,
+        // Nothing was promised to anybody yet, so there is nothing to drain.
+        () = signals.received() => return Ok(()),
+    };
+    println!("{}", role.ready_line());
+    role.serve(signals).await
 }
 
 #[cfg(test)]
