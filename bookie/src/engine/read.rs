@@ -52,8 +52,7 @@ impl Place {
     }
 
     /// Reads this entry and at most `count - 1` that follow it without a gap, within `max_bytes` together (the first is
-    /// always read); at least one, or the error about the first. Blocks.
-    #[cfg(test)]
+    /// always read); at least one, or the error about the first. Past the read cache. Blocks.
     pub(crate) fn read(&self, count: u64, max_bytes: usize) -> Result<Vec<Bytes>, Unreadable> {
         self.load(&self.extent(count, max_bytes)?, &Arc::default())
     }

@@ -48,6 +48,7 @@ impl Store {
         };
         let limits = Limits {
             write_cache_bytes: 8 << 20,
+            read_cache_bytes: 1 << 20,
             journal_bytes: 64 << 20,
             segment_bytes: 1 << 20,
             journal_device: DeviceOptions::default(),
