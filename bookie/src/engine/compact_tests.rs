@@ -123,8 +123,8 @@ fn a_full_or_failing_disk_leaves_everything_as_it_was() {
         rewrite(&store.engine, &[1, 2, 3]).unwrap();
         memory.writes() - before
     };
-    // The last write is the checkpoint's.
-    for n in 1..steps {
+    // The last two writes are the copies of the checkpoint.
+    for n in 1..=steps - 2 {
         for kind in [io::ErrorKind::StorageFull, io::ErrorKind::Other] {
             let memory = memory();
             let storage: Arc<dyn Storage> = Arc::new(memory.clone());
@@ -138,6 +138,31 @@ fn a_full_or_failing_disk_leaves_everything_as_it_was() {
             holds_what_is_live(&store);
         }
     }
+}
+
+#[test]
+fn a_checkpoint_that_finds_no_space_keeps_the_old_logs() {
+    let memory = memory();
+    let storage: Arc<dyn Storage> = Arc::new(memory.clone());
+    let store = half_dead(&storage);
+    // A checkpoint of so many ledgers takes more than 50 kB.
+    for ledger in 100..2000 {
+        store.engine.turn().fence(LedgerId(ledger), &[7; 20]).unwrap();
+    }
+    store.put(1, 0, 0);
+    let mut under_way = store.engine.begin_compaction(&[1, 2, 3]).unwrap();
+    while store.engine.copy_some(&mut under_way, 1500).unwrap() > 0 {}
+    // The new log fits, the checkpoint does not.
+    memory.set_free(45_000);
+    assert_eq!(store.engine.finish_compaction(under_way).unwrap(), 0);
+    assert_eq!(files(&storage, LEDGERS, ".elog").len(), 4);
+    holds_what_is_live(&store);
+    memory.set_free(1 << 30);
+    assert!(store.engine.drop_dead_logs().unwrap() > 0);
+    assert_eq!(files(&storage, LEDGERS, ".elog").len(), 1);
+    holds_what_is_live(&store);
+    store.engine.abandon();
+    holds_what_is_live(&Store::open(&storage));
 }
 
 /// Takes an image of what a power cut would leave before each step that changes something.
