@@ -60,7 +60,6 @@ impl Run {
     }
 
     /// Offset in the file of the slot of `entry`, when the run holds it.
-    #[allow(dead_code, reason = "the offline tools come to use it")]
     pub(crate) fn slot_of(&self, entry: EntryId) -> Option<u64> {
         let index = entry.0.checked_sub(self.first.0).filter(|index| *index < self.count)?;
         Some(self.slots_at + index * SLOT_BYTES as u64)

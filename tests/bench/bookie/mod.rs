@@ -28,7 +28,7 @@ const USAGE: &str =
   --only       measure only this part; may be given more than once
   --load       measure only one load of adds, e.g. 1024x16x512 (payload bytes, connections, window), and with ,pinned
                at the end one core for the bookie and one for the client; may be given more than once
-BENCH_BOOKIE_BIN names a bookie process other than the one built here.";
+LONE_BOOKIE_BIN names a bookie process other than the one built here.";
 
 /// What a run does.
 struct Settings {
@@ -84,7 +84,7 @@ impl Settings {
 /// Runs `bench bookie` with these arguments.
 pub(super) fn run(arguments: &[String]) -> Result<()> {
     let settings = Settings::parse(arguments)?;
-    let binary = crate::server::release("magnetar-tests", "bench_bookie", "BENCH_BOOKIE_BIN")?;
+    let binary = crate::server::release("magnetar-tests", "lone_bookie", "LONE_BOOKIE_BIN")?;
     let scratch = match &settings.dir {
         Some(dir) => tempfile::tempdir_in(dir),
         None => tempfile::tempdir(),

@@ -69,7 +69,7 @@ impl Launch {
         let mut line = String::new();
         BufReader::new(child.stdout.take().context("piped stdout")?).read_line(&mut line)?;
         let ready = started.elapsed();
-        let address = line.strip_prefix("bench_bookie ready ").and_then(|text| text.trim().parse().ok());
+        let address = line.strip_prefix("lone_bookie ready ").and_then(|text| text.trim().parse().ok());
         let Some(address) = address else {
             bail!("no ready line; {}; log:\n{}", child.wait()?, fs::read_to_string(&log)?);
         };

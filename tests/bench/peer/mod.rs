@@ -25,7 +25,7 @@ const USAGE: &str =
   --v3         version 3 of the protocol instead of 2
   --dir        where the bookies' data goes (default: a temporary directory); about 30 GB are needed
 Needs a JDK 17 or newer, and Maven unless MAGNETAR_JAVA names what tests/run has built.
-BENCH_BOOKIE_BIN names a bookie process other than the one built here.";
+LONE_BOOKIE_BIN names a bookie process other than the one built here.";
 
 struct Settings {
     rounds: usize,
@@ -60,7 +60,7 @@ impl Settings {
 /// Runs `bench peer` with these arguments.
 pub(super) fn run(arguments: &[String]) -> Result<()> {
     let settings = Settings::parse(arguments)?;
-    let binary = crate::server::release("magnetar-tests", "bench_bookie", "BENCH_BOOKIE_BIN")?;
+    let binary = crate::server::release("magnetar-tests", "lone_bookie", "LONE_BOOKIE_BIN")?;
     let java = java()?;
     let scratch = match &settings.dir {
         Some(dir) => tempfile::tempdir_in(dir),
