@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use super::batch::Batch;
 use super::chunks::Chunks;
 use super::opening::{Opened, open};
-use super::outbound::Outbound;
+use super::outbound::{Outbound, Taken};
 use super::receiver::{Broken, Receiver, STALL_MAX};
 use super::{Peer, Shared, happened};
 
@@ -41,6 +41,8 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: Stream) {
         // A peer that does not read must not hold up the end of the server.
         () = happened(&mut closing, |closing| *closing) => {}
     }
+    // The journal may hold on to the peer for longer than the connection lasts.
+    drop(peer.outbound.take_writer());
 }
 
 async fn read(
@@ -49,8 +51,11 @@ async fn read(
     stream: Stream,
     tasks: &mut JoinSet<()>,
 ) -> Result<(), Broken> {
-    let Some(Opened { mut receiver, writer, first }) = open(shared, stream).await? else { return Ok(()) };
-    tasks.spawn(write(writer, peer.clone(), shared.clock.clone()));
+    let Some(Opened { mut receiver, writer, plain, first }) = open(shared, stream).await? else {
+        return Ok(());
+    };
+    peer.outbound.open(writer, plain);
+    tasks.spawn(write(peer.clone(), shared.clock.clone()));
     tasks.spawn(peer.lane.clone().run(shared.clone(), peer.outbound.clone()));
     let mut batch = Batch::new(shared.clone(), peer.clone());
     if let Some(first) = first {
@@ -91,20 +96,24 @@ async fn apply_received(receiver: &mut Receiver, batch: &mut Batch) -> Result<()
 }
 
 /// Writes what is queued, everything that is there in one go.
-async fn write(mut writer: WriteHalf, peer: Arc<Peer>, clock: SharedClock) {
-    while let Some((mut chunks, ticket)) = peer.outbound.take().await {
-        if let Err(error) = send(&mut writer, &mut chunks, &peer.outbound, &clock).await {
+async fn write(peer: Arc<Peer>, clock: SharedClock) {
+    while let Some(Taken { mut chunks, ticket, mut writer }) = peer.outbound.take().await {
+        let sent = send(&mut writer, &mut chunks, &peer.outbound, &clock).await;
+        drop(ticket);
+        peer.outbound.written(writer);
+        if let Err(error) = sent {
             if error.kind() == io::ErrorKind::TimedOut {
                 tracing::warn!(peer = %peer.name, reason = %error, "closing the connection");
             }
             // Otherwise the reader sees the same end of the connection, or did already.
             break;
         }
-        drop(ticket);
     }
     peer.outbound.close();
     peer.lane.close();
-    let _ = writer.shutdown().await;
+    if let Some(mut writer) = peer.outbound.take_writer() {
+        let _ = writer.shutdown().await;
+    }
 }
 
 async fn send(

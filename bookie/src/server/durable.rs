@@ -21,7 +21,11 @@ pub(crate) struct Durable {
     pub(super) tally: Tally,
 }
 
-/// Hands out the answers of a durable batch: all of a connection's, then one wake-up for it.
+/// Connections whose answers the journal thread may write itself: for more of them, waking their tasks delays the next
+/// batch less.
+const WRITE_NOW_PEERS_MAX: usize = 2;
+
+/// Hands out the answers of a durable batch: all of a connection's, then one wake-up for it. Does not block.
 pub(crate) fn complete(tokens: &mut Vec<Durable>, metrics: &Metrics) {
     let now = metrics.now();
     let mut touched: Vec<Arc<Peer>> = Vec::new();
@@ -39,7 +43,8 @@ pub(crate) fn complete(tokens: &mut Vec<Durable>, metrics: &Metrics) {
             touched.push(peer);
         }
     }
+    let few = touched.len() <= WRITE_NOW_PEERS_MAX;
     for peer in touched {
-        peer.outbound.wake();
+        if few { peer.outbound.write_now() } else { peer.outbound.wake() }
     }
 }

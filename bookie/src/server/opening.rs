@@ -22,6 +22,8 @@ const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 pub(super) struct Opened {
     pub(super) receiver: Receiver,
     pub(super) writer: WriteHalf,
+    /// No TLS in between.
+    pub(super) plain: bool,
     /// The first request, unless TLS took its place.
     pub(super) first: Option<Request>,
 }
@@ -42,7 +44,7 @@ pub(super) async fn open(shared: &Shared, stream: Stream) -> Result<Option<Opene
     let (header, server) = match (first, &shared.tls) {
         (Request::StartTls { header }, Some(tls)) => (header, &tls.server),
         (_, Some(tls)) if tls.required => return Err(Broken::TlsRequired),
-        (first, _) => return Ok(Some(Opened { receiver, writer, first: Some(first) })),
+        (first, _) => return Ok(Some(Opened { receiver, writer, plain: true, first: Some(first) })),
     };
     let mut answer = BytesMut::new();
     v3::encode(&response::tls_begins(&header), &mut answer);
@@ -57,5 +59,6 @@ pub(super) async fn open(shared: &Shared, stream: Stream) -> Result<Option<Opene
         }
     };
     let Stream { reader, writer, .. } = stream;
-    Ok(Some(Opened { receiver: Receiver::new(reader, frame_bytes_max), writer, first: None }))
+    let receiver = Receiver::new(reader, frame_bytes_max);
+    Ok(Some(Opened { receiver, writer, plain: false, first: None }))
 }

@@ -1,14 +1,19 @@
 //! What one connection has to send, and how much it still owes.
 //!
-//! Any thread queues responses; one task writes them. Queueing does not wake the writer: the caller does, once, after
-//! everything it has for this connection is queued, so that the answers of one sync batch leave in one write.
+//! Any thread queues responses; whoever holds the writing half writes them: the connection's task, or for a few bytes the
+//! thread that queued them. Queueing does not wake the task: the caller does, once, after everything it has for this
+//! connection is queued, so that the answers of one sync batch leave in one write.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use magnetar_common::budget::Ticket;
+use magnetar_common::net::WriteHalf;
+use tokio::io::AsyncWrite;
 use tokio::sync::Notify;
 
 use super::answer::Answer;
@@ -25,6 +30,9 @@ const UNSENT_BYTES_MAX: usize = 4 << 20;
 /// Bodies below this are copied behind their header: cheaper than one more slice in a vectored write.
 const COPY_BYTES_MAX: usize = 2 << 10;
 
+/// More than this is left to the connection's task: the thread that queues has better things to do than to copy it.
+const WRITE_NOW_BYTES_MAX: usize = 2 << 10;
+
 /// What is there to write, in order.
 #[derive(Default)]
 pub(super) struct Queue {
@@ -33,9 +41,35 @@ pub(super) struct Queue {
     tail: BytesMut,
     /// The share of the server's budget that bodies among the chunks take.
     ticket: Option<Ticket>,
+    /// The way to the peer; somebody is writing while it is away.
+    writer: Option<WriteHalf>,
+    /// Others than the task may write.
+    shares_writer: bool,
+}
+
+/// What was taken from a queue, to be written by the one who has it.
+pub(super) struct Taken {
+    pub(super) chunks: Chunks,
+    /// To hold until the chunks are written.
+    pub(super) ticket: Option<Ticket>,
+    pub(super) writer: WriteHalf,
 }
 
 impl Queue {
+    /// Everything there is to write, with the way to write it; `None` while one of both is missing.
+    fn take(&mut self) -> Option<Taken> {
+        if self.chunks.is_empty() && self.tail.is_empty() {
+            return None;
+        }
+        let writer = self.writer.take()?;
+        if !self.tail.is_empty() {
+            let tail = self.tail.split().freeze();
+            self.chunks.push_back(tail);
+        }
+        let chunks = Chunks::new(std::mem::take(&mut self.chunks));
+        Some(Taken { chunks, ticket: self.ticket.take(), writer })
+    }
+
     /// Appends what `encode` writes, then `body` unchanged; returns their size.
     pub(super) fn push(&mut self, encode: impl FnOnce(&mut BytesMut), body: Option<Bytes>) -> usize {
         let before = self.tail.len();
@@ -50,6 +84,13 @@ impl Queue {
             self.chunks.push_back(body);
         }
         bytes
+    }
+
+    fn hold(&mut self, ticket: Ticket) {
+        match &mut self.ticket {
+            Some(held) => held.merge(ticket),
+            held => *held = Some(ticket),
+        }
     }
 }
 
@@ -75,9 +116,8 @@ impl Outbound {
     pub(super) fn push(&self, answers: impl IntoIterator<Item = Answer>, ticket: Option<Ticket>) {
         let mut queue = self.lock();
         let bytes = answers.into_iter().map(|answer| answer.queue(&mut queue)).sum();
-        match (&mut queue.ticket, ticket) {
-            (Some(held), Some(ticket)) => held.merge(ticket),
-            (held, ticket) => *held = held.take().or(ticket),
+        if let Some(ticket) = ticket {
+            queue.hold(ticket);
         }
         // Under the lock: the writer must not pay for bytes before they are owed.
         self.count_unsent(bytes);
@@ -92,9 +132,57 @@ impl Outbound {
         drop(queue);
     }
 
-    /// Wakes the writer.
+    /// Opens the way to the peer. `shared`: threads that call [`Outbound::write_now`] may write, too.
+    pub(super) fn open(&self, writer: WriteHalf, shared: bool) {
+        let mut queue = self.lock();
+        (queue.writer, queue.shares_writer) = (Some(writer), shared);
+    }
+
+    /// Wakes the task.
     pub(super) fn wake(&self) {
         self.ready.notify_one();
+    }
+
+    /// Writes what is queued on the calling thread if it is little, nobody else is writing and the socket takes it at
+    /// once; wakes the task for whatever is left. Saves the wake-up when an answer is waited for. Never blocks.
+    pub(super) fn write_now(&self) {
+        let taken = {
+            let mut queue = self.lock();
+            let little = queue.chunks.is_empty() && queue.tail.len() <= WRITE_NOW_BYTES_MAX;
+            if little && queue.shares_writer && !self.is_closed() { queue.take() } else { None }
+        };
+        let Some(Taken { mut chunks, ticket, mut writer }) = taken else { return self.wake() };
+        // The task asks again for everything that is not written here, an error included, so nobody need wake us.
+        let mut context = Context::from_waker(Waker::noop());
+        let before = chunks.remaining();
+        while chunks.has_remaining() {
+            match Pin::new(&mut writer).poll_write(&mut context, chunks.chunk()) {
+                Poll::Ready(Ok(written @ 1..)) => chunks.advance(written),
+                _ => break,
+            }
+        }
+        let written = before - chunks.remaining();
+        let mut queue = self.lock();
+        if chunks.has_remaining() {
+            queue.chunks.push_front(chunks.copy_to_bytes(chunks.remaining()));
+            if let Some(ticket) = ticket {
+                queue.hold(ticket);
+            }
+        }
+        self.give_back(queue, writer);
+        self.sent(written);
+    }
+
+    /// Ends what [`Outbound::take`] began.
+    pub(super) fn written(&self, writer: WriteHalf) {
+        self.give_back(self.lock(), writer);
+    }
+
+    fn give_back(&self, mut queue: MutexGuard<'_, Queue>, writer: WriteHalf) {
+        queue.writer = Some(writer);
+        if !queue.chunks.is_empty() || !queue.tail.is_empty() || self.is_closed() {
+            self.wake();
+        }
     }
 
     /// Counts bytes that this connection makes us hold.
@@ -163,25 +251,26 @@ impl Outbound {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Waits for something to write, with the ticket to hold until it is written; `None` when closed and empty.
-    pub(super) async fn take(&self) -> Option<(Chunks, Option<Ticket>)> {
+    /// Waits for something to write; `None` when closed and empty. Give the writer back with [`Outbound::written`].
+    pub(super) async fn take(&self) -> Option<Taken> {
         loop {
             {
                 let mut queue = self.lock();
-                if !queue.tail.is_empty() {
-                    let tail = queue.tail.split().freeze();
-                    queue.chunks.push_back(tail);
+                if let Some(taken) = queue.take() {
+                    return Some(taken);
                 }
-                if !queue.chunks.is_empty() {
-                    let chunks = Chunks::new(std::mem::take(&mut queue.chunks));
-                    return Some((chunks, queue.ticket.take()));
+                // With the writer away, its holder wakes this task.
+                if self.is_closed() && queue.writer.is_some() {
+                    return None;
                 }
-            }
-            if self.is_closed() {
-                return None;
             }
             self.ready.notified().await;
         }
+    }
+
+    /// The writer of a connection that is over, unless somebody has it.
+    pub(super) fn take_writer(&self) -> Option<WriteHalf> {
+        self.lock().writer.take()
     }
 }
 
@@ -202,10 +291,71 @@ mod tests {
         Response::Read { code: Code::Ok, ledger_id: LedgerId(1), entry_id: Some(EntryId(2)), body }
     }
 
+    fn opened() -> Outbound {
+        let outbound = Outbound::default();
+        outbound.open(Box::new(tokio::io::sink()), true);
+        outbound
+    }
+
+    /// Takes so many bytes, then one more at a time whenever it is asked for the second time.
+    struct Narrow {
+        room: usize,
+        taken: Arc<Mutex<Vec<u8>>>,
+    }
+
+    impl tokio::io::AsyncWrite for Narrow {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<std::io::Result<usize>> {
+            let count = bytes.len().min(self.room);
+            if count == 0 {
+                self.room = 1;
+                return Poll::Pending;
+            }
+            self.room -= count;
+            self.taken.lock().unwrap().extend_from_slice(&bytes[..count]);
+            Poll::Ready(Ok(count))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_full_socket_does_not_take_at_once_is_left_to_the_task_in_order() {
+        let taken = Arc::new(Mutex::new(Vec::new()));
+        let outbound = Outbound::default();
+        outbound.open(Box::new(Narrow { room: 3, taken: taken.clone() }), true);
+        outbound.push_frames(b"abcde");
+        outbound.write_now();
+        assert_eq!(*taken.lock().unwrap(), b"abc");
+        outbound.push_frames(b"fg");
+        let mut rest = outbound.take().await.unwrap();
+        assert_eq!(rest.chunks.copy_to_bytes(rest.chunks.remaining()), b"defg"[..]);
+        outbound.sent(4);
+        // While the task writes, another thread's frames wait for it.
+        outbound.push_frames(b"h");
+        outbound.write_now();
+        assert_eq!(*taken.lock().unwrap(), b"abc");
+        outbound.written(rest.writer);
+        outbound.write_now();
+        assert_eq!(*taken.lock().unwrap(), b"abch");
+        assert_eq!(outbound.owed.load(Ordering::Relaxed), 0);
+        outbound.close();
+        assert!(outbound.take().await.is_none());
+    }
+
     /// The writer once paid for a frame between its queueing and its being counted, and brought the connection down.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn what_is_written_was_owed_before() {
-        let outbound = Arc::new(Outbound::default());
+        let outbound = Arc::new(opened());
         let pusher = {
             let outbound = outbound.clone();
             std::thread::spawn(move || {
@@ -217,9 +367,10 @@ mod tests {
             })
         };
         let mut written = 0;
-        while let Some((chunks, _)) = outbound.take().await {
+        while let Some(Taken { chunks, writer, .. }) = outbound.take().await {
             written += chunks.remaining();
             outbound.sent(chunks.remaining());
+            outbound.written(writer);
         }
         pusher.join().unwrap();
         assert_eq!(written, (0..20_000usize).map(|n| n % 3000 + 28).sum::<usize>());
@@ -229,7 +380,7 @@ mod tests {
 
     #[tokio::test]
     async fn frames_come_out_in_order_however_they_were_queued() {
-        let outbound = Outbound::default();
+        let outbound = opened();
         let (ledger_id, first_entry) = (LedgerId(1), EntryId(2));
         let bodies = [1, COPY_BYTES_MAX].map(|bytes| Bytes::from(vec![8; bytes])).to_vec();
         let batch = Response::BatchRead { code: Code::Ok, ledger_id, first_entry, request_id: 3, bodies };
@@ -241,18 +392,18 @@ mod tests {
         expected.extend_from_slice(b"frames");
         outbound.push(responses.map(Answer::V2), None);
         outbound.push_frames(b"frames");
-        let (mut chunks, _) = outbound.take().await.unwrap();
+        let mut chunks = outbound.take().await.unwrap().chunks;
         assert_eq!(chunks.copy_to_bytes(chunks.remaining()), expected);
     }
 
     #[tokio::test]
     async fn the_budget_is_free_again_when_the_answers_are_written() {
-        let (outbound, budget) = (Outbound::default(), ByteBudget::new(1 << 20));
+        let (outbound, budget) = (opened(), ByteBudget::new(1 << 20));
         outbound.push([Answer::V2(found(5000))], budget.try_acquire(5000));
         outbound.push([Answer::V2(found(3000))], budget.try_acquire(3000));
-        let (chunks, ticket) = outbound.take().await.unwrap();
+        let taken = outbound.take().await.unwrap();
         assert!(budget.used() >= 8000);
-        drop((chunks, ticket));
+        drop(taken);
         assert_eq!(budget.used(), 0);
     }
 }

@@ -10,6 +10,7 @@ mod probe;
 mod process;
 mod reader;
 mod report;
+mod unloaded;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ use self::process::{Cores, Launch};
 use self::report::Report;
 
 const USAGE: &str =
-    "usage: bench bookie [--quick] [--seconds N] [--dir DIRECTORY] [--only adds|cold|memory]...
+    "usage: bench bookie [--quick] [--seconds N] [--dir DIRECTORY] [--only unloaded|adds|cold|memory]...
   --quick      small data and short loads: to see that it works, not for figures
   --seconds    how long each load of adds lasts (default 10, quick 3)
   --dir        where the bookie's data goes (default: a temporary directory); up to 24 GB are needed
@@ -94,6 +95,11 @@ pub(super) fn run(arguments: &[String]) -> Result<()> {
 
     let mut report = Report::begin(scratch.path())?;
     probe(&settings, scratch.path(), &mut report)?;
+    if settings.wants("unloaded") {
+        for payload_bytes in [1 << 10, 64 << 10] {
+            report.unloaded(payload_bytes, &unloaded::run(&launch, payload_bytes)?);
+        }
+    }
     if settings.wants("adds") {
         adds(&settings, &launch, &mut report)?;
     }

@@ -26,6 +26,36 @@ pub(super) struct Probe {
     seconds: u64,
 }
 
+/// One fdatasync after the other, each behind a write of 4 KiB over what is on disk already.
+pub(super) struct Syncs {
+    file: File,
+    block: Vec<u8>,
+    next: u64,
+}
+
+impl Syncs {
+    /// Writes the file that is overwritten.
+    pub(super) fn begin(path: &Path) -> Result<Self> {
+        let file = File::create(path)?;
+        let block = vec![0x5a; SYNC_BLOCK];
+        for at in 0..SYNC_FILE_BLOCKS {
+            file.write_all_at(&block, at * SYNC_BLOCK as u64)?;
+        }
+        file.sync_all()?;
+        Ok(Self { file, block, next: 0 })
+    }
+
+    /// Microseconds of the next one, at least 1; without its write.
+    #[expect(clippy::disallowed_methods, reason = "a bench measures the real time")]
+    pub(super) fn next_us(&mut self) -> Result<u64> {
+        self.file.write_all_at(&self.block, self.next % SYNC_FILE_BLOCKS * SYNC_BLOCK as u64)?;
+        self.next += 1;
+        let before = Instant::now();
+        self.file.sync_data()?;
+        Ok((before.elapsed().as_micros() as u64).max(1))
+    }
+}
+
 impl Probe {
     /// Measures below `directory`.
     pub(super) fn new(directory: &Path, bytes: u64, seconds: u64) -> Result<Self> {
@@ -44,20 +74,11 @@ impl Probe {
     }
 
     /// Microseconds that fdatasync takes after overwriting 4 KiB of a file that is on disk already.
-    #[expect(clippy::disallowed_methods, reason = "a bench measures the real time")]
     pub(super) fn sync_us(&self) -> Result<Histogram<u64>> {
-        let file = File::create(self.file())?;
-        let block = vec![0x5a; SYNC_BLOCK];
-        for at in 0..SYNC_FILE_BLOCKS {
-            file.write_all_at(&block, at * SYNC_BLOCK as u64)?;
-        }
-        file.sync_all()?;
+        let mut syncs = Syncs::begin(&self.file())?;
         let mut took = Histogram::new_with_bounds(1, 60_000_000, 3)?;
-        for at in 0..SYNCS {
-            file.write_all_at(&block, at % SYNC_FILE_BLOCKS * SYNC_BLOCK as u64)?;
-            let before = Instant::now();
-            file.sync_data()?;
-            took.saturating_record((before.elapsed().as_micros() as u64).max(1));
+        for _ in 0..SYNCS {
+            took.saturating_record(syncs.next_us()?);
         }
         self.clear()?;
         Ok(took)

@@ -9,13 +9,12 @@ use hdrhistogram::Histogram;
 
 use super::adds::{Load, Outcome};
 use super::cold::{Reading, Written};
-use super::overload;
 use super::process::Cores;
+use super::{overload, unloaded};
 
 /// What the figures are compared with, and which table is being printed.
 pub(super) struct Report {
     table: &'static str,
-    sync_p99_us: u64,
     raw_read: f64,
     /// Bytes a second by block size.
     durable: [(usize, f64); 2],
@@ -41,7 +40,7 @@ impl Report {
             mount[2],
             load.split(' ').next().unwrap_or_default()
         );
-        Ok(Report { table: "", sync_p99_us: 0, raw_read: 0.0, durable: [(0, 0.0); 2] })
+        Ok(Report { table: "", raw_read: 0.0, durable: [(0, 0.0); 2] })
     }
 
     pub(super) fn disk(
@@ -65,7 +64,7 @@ impl Report {
                 rate / block as f64
             );
         }
-        (self.sync_p99_us, self.raw_read, self.durable) = (p99, raw_read, durable);
+        (self.raw_read, self.durable) = (raw_read, durable);
     }
 
     pub(super) fn adds(&mut self, load: &Load, outcome: &Outcome) {
@@ -93,13 +92,26 @@ impl Report {
             quantile(0.999),
             outcome.cpu_seconds_per_million,
         );
-        if load.connections * load.window as u64 == 1 {
-            let syncs = outcome.latency_us.value_at_quantile(0.99) as f64 / self.sync_p99_us as f64;
-            eprintln!(
-                "  unloaded p99 of {}: {syncs:.2} × the p99 of one fdatasync",
-                size(load.payload_bytes)
-            );
-        }
+    }
+
+    pub(super) fn unloaded(&mut self, payload_bytes: usize, outcome: &unloaded::Outcome) {
+        self.header(
+            "unloaded",
+            "| one at a time, in turns | fdatasync p50 / p99 µs | add p50 / p99 µs | ratio | bookie CPU-µs |\n|---|---|---|---|---|",
+        );
+        let [sync, add] = [&outcome.syncs, &outcome.adds]
+            .map(|took| [0.5, 0.99].map(|quantile| took.value_at_quantile(quantile)));
+        println!(
+            "| {} | {} / {} | {} / {} | {:.2} / {:.2} | {:.0} |",
+            size(payload_bytes),
+            sync[0],
+            sync[1],
+            add[0],
+            add[1],
+            add[0] as f64 / sync[0] as f64,
+            add[1] as f64 / sync[1] as f64,
+            outcome.cpu_us_per_add,
+        );
     }
 
     pub(super) fn written(&mut self, payload_bytes: usize, written: &Written) {

@@ -1,0 +1,69 @@
+//! One add at a time beside one fdatasync at a time, in turns within the same seconds: a disk's latency changes from one
+//! minute to the next by more than what is measured.
+//!
+//! Called by: the bench's main. Must never know: what the figures are compared with.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use hdrhistogram::Histogram;
+
+use super::probe::Syncs;
+use super::process::{Bookie, Cores, Launch};
+use super::writer::{Answered, Writer};
+use crate::usage;
+
+/// How often they take turns, and for how long each.
+const TURNS: u64 = 40;
+const TURN: Duration = Duration::from_millis(250);
+/// Of the bookie: the first segment comes into being.
+const WARMUP: Duration = Duration::from_secs(2);
+
+/// Microseconds each.
+pub(super) struct Outcome {
+    pub(super) syncs: Histogram<u64>,
+    pub(super) adds: Histogram<u64>,
+    /// Of the bookie.
+    pub(super) cpu_us_per_add: f64,
+}
+
+struct Recorder(Histogram<u64>);
+
+impl Answered for Recorder {
+    fn answered(&mut self, sent: Instant, now: Instant) {
+        self.0.saturating_record(((now - sent).as_micros() as u64).max(1));
+    }
+}
+
+/// Adds of `payload_bytes` to a fresh bookie.
+pub(super) fn run(launch: &Launch, payload_bytes: usize) -> Result<Outcome> {
+    let bookie = launch.fresh(Cores::Shared)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let outcome = runtime.block_on(take_turns(&bookie, launch, payload_bytes))?;
+    bookie.kill()?;
+    launch.clear()?;
+    Ok(outcome)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a bench measures the real time")]
+async fn take_turns(bookie: &Bookie, launch: &Launch, payload_bytes: usize) -> Result<Outcome> {
+    let mut syncs = Syncs::begin(&launch.directory.join("probe"))?;
+    let mut writer = Writer::connect(bookie.address(), [0], payload_bytes, 1).await?;
+    let empty = || Histogram::new_with_bounds(1, 60_000_000, 3);
+    let mut warm = Recorder(empty()?);
+    let end = Instant::now() + WARMUP;
+    writer.run(|| Instant::now() < end, &mut warm).await?;
+    let (mut took, mut adds, mut cpu_seconds) = (empty()?, Recorder(empty()?), 0.0);
+    for _ in 0..TURNS {
+        let end = Instant::now() + TURN;
+        while Instant::now() < end {
+            took.saturating_record(syncs.next_us()?);
+        }
+        let cpu_before = usage::cpu_seconds(bookie.pid())?;
+        let end = Instant::now() + TURN;
+        writer.run(|| Instant::now() < end, &mut adds).await?;
+        cpu_seconds += usage::cpu_seconds(bookie.pid())? - cpu_before;
+    }
+    let cpu_us_per_add = cpu_seconds * 1e6 / adds.0.len() as f64;
+    Ok(Outcome { syncs: took, adds: adds.0, cpu_us_per_add })
+}
