@@ -303,7 +303,7 @@ mod tests {
         taken: Arc<Mutex<Vec<u8>>>,
     }
 
-    impl tokio::io::AsyncWrite for Narrow {
+    impl AsyncWrite for Narrow {
         fn poll_write(
             mut self: Pin<&mut Self>,
             _: &mut Context<'_>,
