@@ -1,5 +1,7 @@
 //! The admin REST of a real standalone, as pulsar-admin and pulsarctl call it.
 
+mod cli;
+
 use anyhow::{Result, ensure};
 use magnetar_proto::pulsar::Command;
 use magnetar_proto::pulsar::api::command_subscribe::SubType;

@@ -3,6 +3,7 @@
 //! Called by: `main`.
 //! Must never know: what lies behind a role; a subcommand turns flags into that role's config and awaits it.
 
+mod admin;
 mod bookie;
 mod broker;
 mod client;
@@ -34,6 +35,8 @@ pub(crate) enum Command {
     Broker(broker::Args),
     /// A bookie: makes ledger entries durable and serves them
     Bookie(bookie::Args),
+    /// Administer a cluster: the nouns and verbs of pulsar-admin
+    Admin(admin::Args),
     /// Publish or receive messages by hand
     Client(client::Args),
     /// Measure throughput and latency
@@ -119,6 +122,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Bookie(args) => return bookie::run(args).await,
         Command::Standalone(args) => standalone::run(args).await,
         Command::Broker(args) => broker::run(args),
+        Command::Admin(args) => admin::run(args).await,
         Command::Client(args) => client::run(args).await,
         Command::Perf(args) => perf::run(args).await,
     }?;
