@@ -147,7 +147,7 @@ impl Bookie {
             metadata: metadata.clone(),
             clock: env.clock.clone(),
             bookie: identity.bookie.clone(),
-            service: ServiceInfo { host, port, tls: config.tls.is_some() },
+            service: ServiceInfo { host, port, tls: config.tls.is_some(), rack: config.rack.clone() },
             ttl: config.lease_ttl,
             mode: engine.mode(),
         };

@@ -23,6 +23,9 @@ pub struct Config {
     pub bind: SocketAddr,
     /// `host[:port]` that clients are told to connect to. `None`: the bound address. Without a port: the bound one.
     pub advertise: Option<String>,
+    /// Where the bookie stands, as `/rack` or `/region/rack`, for those who spread copies. What operators have recorded of
+    /// it in the metadata store wins. Default `None`: not told.
+    pub rack: Option<String>,
     /// Memory for entries not yet in an entry log. Default 64 MiB. More makes larger, better sorted logs and a longer
     /// replay. At least 4 MiB and four times `frame_bytes_max`, at most 1 GiB.
     pub write_cache_bytes: usize,
@@ -91,6 +94,7 @@ impl Config {
             ledger_dirs,
             bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             advertise: None,
+            rack: None,
             write_cache_bytes: 64 << 20,
             read_cache_bytes: 64 << 20,
             journal_bytes: 256 << 20,

@@ -19,6 +19,8 @@ use tokio::sync::watch;
 
 /// The protocol name that BookKeeper's clients look for.
 const BOOKIE_PROTOCOL: &str = "bookie-rpc";
+/// The property of a registration that tells where the bookie stands.
+const RACK: &str = "rack";
 /// The extension of an endpoint that upgrades connections on request.
 const TLS: &str = "tls";
 /// The name of the subtree of read-only bookies among the writable ones.
@@ -35,6 +37,8 @@ pub struct ServiceInfo {
     pub port: u16,
     /// Connections are upgraded to TLS on request.
     pub tls: bool,
+    /// Where the bookie says that it stands, as `/rack` or `/region/rack`. What operators have recorded of it wins.
+    pub rack: Option<String>,
 }
 
 impl ServiceInfo {
@@ -52,21 +56,21 @@ impl ServiceInfo {
             extensions: if self.tls { vec![TLS.into()] } else { Vec::new() },
             ..Endpoint::default()
         };
-        let info =
-            BookieServiceInfoFormat { endpoints: vec![endpoint], ..BookieServiceInfoFormat::default() };
-        info.encode_to_vec().into()
+        let properties = self.rack.iter().map(|rack| (RACK.to_owned(), rack.clone())).collect();
+        BookieServiceInfoFormat { endpoints: vec![endpoint], properties }.encode_to_vec().into()
     }
 
     /// Reads a registration. An empty one is the older form: the id itself is `host:port`.
     fn decode(id: &BookieId, bytes: Bytes) -> Option<Self> {
         if bytes.is_empty() {
             let (host, port) = id.as_str().rsplit_once(':')?;
-            return Some(Self { host: host.to_owned(), port: port.parse().ok()?, tls: false });
+            return Some(Self { host: host.to_owned(), port: port.parse().ok()?, tls: false, rack: None });
         }
-        let info = BookieServiceInfoFormat::decode(bytes).ok()?;
+        let mut info = BookieServiceInfoFormat::decode(bytes).ok()?;
+        let rack = info.properties.remove(RACK);
         let endpoint = info.endpoints.into_iter().find(|endpoint| endpoint.protocol == BOOKIE_PROTOCOL)?;
         let tls = endpoint.extensions.iter().any(|extension| extension == TLS);
-        Some(Self { host: endpoint.host, port: u16::try_from(endpoint.port).ok()?, tls })
+        Some(Self { host: endpoint.host, port: u16::try_from(endpoint.port).ok()?, tls, rack })
     }
 }
 
@@ -118,10 +122,14 @@ impl Bookies {
         self.read_only.iter()
     }
 
+    /// What a registered bookie says of itself.
+    pub fn info(&self, id: &BookieId) -> Option<&ServiceInfo> {
+        self.writable.get(id).or_else(|| self.read_only.get(id))
+    }
+
     /// Where a bookie is reached for reads and writes. An unregistered id of the form `host:port` resolves to itself.
     pub fn resolve(&self, id: &BookieId) -> Option<String> {
-        let registered = self.writable.get(id).or_else(|| self.read_only.get(id));
-        let info = registered.cloned().or_else(|| ServiceInfo::decode(id, Bytes::new()))?;
+        let info = self.info(id).cloned().or_else(|| ServiceInfo::decode(id, Bytes::new()))?;
         Some(info.address())
     }
 }
@@ -154,6 +162,13 @@ impl BookieDirectory {
     /// Resolves when the bookies have changed since the last call. Cancel-safe.
     pub async fn changed(&mut self) {
         if self.bookies.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Resolves once the bookies are others than `known`; at once if they are already. Cancel-safe.
+    pub async fn changed_from(&self, known: &Bookies) {
+        if self.bookies.clone().wait_for(|now| **now != *known).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -228,7 +243,7 @@ mod tests {
         let store: SharedMetadata = Arc::new(MemoryStore::new());
         let mut directory = BookieDirectory::follow(store.clone()).await.expect("a directory");
         let id = BookieId::new("b1").expect("an id");
-        let info = ServiceInfo { host: "h".into(), port: 3181, tls: true };
+        let info = ServiceInfo { host: "h".into(), port: 3181, tls: true, rack: None };
         let lease = store.grant_lease(Duration::from_secs(9)).await.expect("a lease");
         register(&store, &id, &info, lease.id()).await.expect("register");
         directory.wait_for_writable(1).await;
@@ -249,10 +264,10 @@ mod tests {
     }
 
     #[test]
-    fn a_registration_tells_whether_tls_is_offered() {
+    fn a_registration_tells_whether_tls_is_offered_and_where_the_bookie_stands() {
         let id = BookieId::new("b1").expect("an id");
-        for tls in [false, true] {
-            let info = ServiceInfo { host: "h".into(), port: 3181, tls };
+        for (tls, rack) in [(false, None), (true, Some("/eu/r1".to_owned()))] {
+            let info = ServiceInfo { host: "h".into(), port: 3181, tls, rack };
             assert_eq!(ServiceInfo::decode(&id, info.encode()), Some(info));
         }
     }

@@ -17,6 +17,10 @@ pub const SCHEMAS: &str = "/schemas";
 pub const BOOKIES: &str = "/ledgers/available";
 /// Parent of read-only bookies' registrations.
 pub const BOOKIES_READ_ONLY: &str = "/ledgers/available/readonly";
+/// Racks and groups of bookies, as Pulsar's tools write them.
+pub const BOOKIE_RACKS: &str = "/bookies";
+/// Parent of the records by which operators ask bookies to hand over what they hold.
+pub const DRAINING: &str = "/magnetar/draining";
 /// Parent of bookies' identities.
 pub const COOKIES: &str = "/ledgers/cookies";
 /// Where ledger ids come from.
@@ -90,4 +94,9 @@ pub fn bookie_read_only(id: &BookieId) -> String {
 /// A bookie's identity.
 pub fn cookie(id: &BookieId) -> String {
     format!("{COOKIES}/{id}")
+}
+
+/// An operator's wish that a bookie hand over what it holds.
+pub fn draining(id: &BookieId) -> String {
+    format!("{DRAINING}/{id}")
 }

@@ -3,7 +3,7 @@
 use crate::asking::Asking;
 use crate::error::LedgerError;
 use crate::metadata::{self, Versioned};
-use crate::placement::Trust;
+use crate::placement::{Needs, PlacementError, PlacementPolicy, Space, TopologyWatch};
 use crate::pool::Pool;
 use crate::protocol::quorum::Quorum;
 use crate::reader::Reader;
@@ -39,13 +39,15 @@ pub struct LedgerOptions {
 /// Settings of the client.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
+    /// How copies are placed.
+    pub placement: PlacementPolicy,
     /// How long [`Client::create`] waits for enough bookies to register. Default 5 s: a cluster's parts start together.
     pub registration_wait: Duration,
 }
 
 impl Default for ClientConfig {
     fn default() -> Self {
-        Self { registration_wait: Duration::from_secs(5) }
+        Self { placement: PlacementPolicy::default(), registration_wait: Duration::from_secs(5) }
     }
 }
 
@@ -58,6 +60,8 @@ pub struct Client {
 struct Shared {
     metadata: SharedMetadata,
     directory: BookieDirectory,
+    topology: TopologyWatch,
+    space: Space,
     pool: Pool,
     env: Environment,
     config: ClientConfig,
@@ -71,17 +75,20 @@ impl Client {
         config: ClientConfig,
     ) -> Result<Self, LedgerError> {
         let directory = BookieDirectory::follow(metadata.clone()).await?;
+        let topology = TopologyWatch::follow(metadata.clone()).await?;
         let pool = Pool::new(directory.clone(), env.clone());
-        Ok(Self { shared: Arc::new(Shared { metadata, directory, pool, env, config }) })
+        let space = Space::default();
+        let shared = Shared { metadata, directory, topology, space, pool, env, config };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// Creates an open ledger on `ensemble` writable bookies chosen at random. Its record is durable when this returns;
+    /// Creates an open ledger on `ensemble` writable bookies, chosen by [`placement`](crate::placement). Its record is durable when this returns;
     /// cancelled half-way it may leave an empty ledger behind.
     pub async fn create(&self, options: LedgerOptions) -> Result<Writer, LedgerError> {
         let invalid = |error: &dyn std::fmt::Display| MetadataError::Unavailable(error.to_string());
         let quorum = Quorum::new(options.ensemble, options.write_quorum, options.ack_quorum)
             .map_err(|error| invalid(&error))?;
-        let ensemble = self.choose_ensemble(quorum.ensemble()).await?;
+        let ensemble = self.choose_ensemble(&options, quorum.ensemble()).await?;
         let random = self.env().random.next_u64() >> 1;
         let record = LedgerMetadata {
             ensemble_size: options.ensemble,
@@ -151,6 +158,18 @@ impl Client {
         &self.shared.directory
     }
 
+    pub(crate) fn topology(&self) -> &TopologyWatch {
+        &self.shared.topology
+    }
+
+    pub(crate) fn space(&self) -> &Space {
+        &self.shared.space
+    }
+
+    pub(crate) fn placement_policy(&self) -> &PlacementPolicy {
+        &self.shared.config.placement
+    }
+
     pub(crate) fn pool(&self) -> &Pool {
         &self.shared.pool
     }
@@ -161,16 +180,19 @@ impl Client {
 
     async fn choose_ensemble(
         &self,
+        options: &LedgerOptions,
         size: usize,
     ) -> Result<Vec<magnetar_proto::bookkeeper::BookieId>, LedgerError> {
         let enough = self.shared.directory.wait_for_writable(size);
         // Whether they came in time shows below.
         let _ = tokio::time::timeout(self.shared.config.registration_wait, enough).await;
-        let chosen = placement::choose(self, size, &[], Trust::First);
-        if chosen.len() < size {
-            return Err(LedgerError::TooFewRegistered { needed: size, found: chosen.len() });
+        let found = self.shared.directory.now().writable().count();
+        match placement::ensemble(self, &Needs::of_options(options), size) {
+            Err(PlacementError::TooFewBookies { .. }) if found < size => {
+                Err(LedgerError::TooFewRegistered { needed: size, found })
+            }
+            other => Ok(other?),
         }
-        Ok(chosen)
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::client::Client;
 use crate::error::LedgerError;
 use crate::metadata::{self, Versioned};
-use crate::placement::{self, Trust};
+use crate::placement::{self, Needs, Trust};
 use crate::protocol::quorum::Slots;
 use magnetar_proto::bookkeeper::BookieId;
 use magnetar_proto::bookkeeper::metadata_format::{LedgerMetadata, LedgerState};
@@ -37,7 +37,8 @@ pub(crate) async fn change(
     trust: Trust,
 ) -> Change {
     let before = current.metadata.last_segment().1.to_vec();
-    let (ensemble, slots) = placement::replace(&client, &before, failed, trust);
+    let needs = Needs::of_record(&current.metadata);
+    let (ensemble, slots) = placement::replace(&client, &needs, &before, failed, trust);
     if slots.is_empty() {
         return Change::NoReplacement;
     }

@@ -1,5 +1,6 @@
 //! What can go wrong with a ledger, a variant for each way a caller would act.
 
+use crate::placement::PlacementError;
 use bytes::Bytes;
 use magnetar_common::metadata::MetadataError;
 use magnetar_proto::ids::{EntryId, LedgerId};
@@ -28,6 +29,9 @@ pub enum LedgerError {
         /// Registered writable bookies.
         found: usize,
     },
+    /// There are bookies enough, but none that may hold this ledger's copies: its isolation group or the racks forbid it.
+    #[error("no bookies for the ledger: {0}")]
+    Placement(#[from] PlacementError),
     /// The ledger does not exist in the metadata store.
     #[error("ledger {0} does not exist")]
     NoSuchLedger(LedgerId),

@@ -4,7 +4,7 @@ use crate::asking::Asking;
 use crate::client::{Client, quorum_of};
 use crate::error::LedgerError;
 use crate::metadata::{self, Versioned};
-use crate::placement::{self, Trust};
+use crate::placement::{self, Needs, Trust};
 use crate::protocol::recovery::{FoundEntry, Probe};
 use crate::protocol::writer::{Action, WriterFailure, WriterMachine};
 use crate::reader::Reader;
@@ -68,6 +68,7 @@ pub(crate) async fn recover(
 struct Copying<'a> {
     client: &'a Client,
     id: LedgerId,
+    needs: Needs,
     machine: WriterMachine,
     sending: Sending,
     /// Ensembles to be recorded when the ledger is closed. Their keys are not below that of the last recorded segment.
@@ -84,6 +85,7 @@ impl<'a> Copying<'a> {
         Ok(Self {
             client,
             id,
+            needs: Needs::of_record(record),
             // The length at the start is not known; every entry tells it anew.
             machine: WriterMachine::resume(quorum_of(id, record)?, start, 0),
             sending: Sending::new(client.pool().clone(), id, record, Flags::RECOVERY_WRITE),
@@ -144,7 +146,8 @@ impl<'a> Copying<'a> {
             Action::ChangeEnsemble { first_entry, failed, required } => {
                 let trust = if required { Trust::First } else { Trust::Only };
                 let before = self.sending.ensemble();
-                let (ensemble, changed) = placement::replace(self.client, &before, failed, trust);
+                let (ensemble, changed) =
+                    placement::replace(self.client, &self.needs, &before, failed, trust);
                 if changed.is_empty() {
                     return self.machine.on_no_replacement();
                 }

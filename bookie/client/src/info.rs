@@ -1,0 +1,74 @@
+//! Questions to a bookie that only protocol version 3 can carry: how much space it has.
+//!
+//! They are rare, so each has a connection of its own. Asked by placement and by re-replication. An answer that did not
+//! come, or was not understood, is an error: never an empty list.
+
+use bytes::BytesMut;
+use magnetar_common::Environment;
+use magnetar_common::net::Stream;
+use magnetar_proto::bookkeeper::v3::{self, OperationType, Request, Response};
+use magnetar_proto::bookkeeper::{Code, frame};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// A connection with its one question takes no longer.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// The longest answer: the list of a ledger whose entries lie there in the most awkward way.
+const FRAME_BYTES_MAX: usize = 64 << 20;
+/// FREE_DISK_SPACE in a request for bookie info.
+const FREE_DISK_SPACE: i64 = 0x2;
+
+/// Why a bookie's answer is not known.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AskError {
+    #[error("it cannot be asked: {0}")]
+    Io(#[from] std::io::Error),
+    #[error("no answer within {} s", ANSWER_MAX.as_secs())]
+    Silent,
+    #[error("it refuses to tell: {0:?}")]
+    Refused(Code),
+    #[error("its answer makes no sense")]
+    Senseless,
+}
+
+/// The bytes that a bookie still has room for.
+pub(crate) async fn free_bytes(env: &Environment, address: &str) -> Result<u64, AskError> {
+    let request = Request {
+        get_bookie_info_request: Some(v3::GetBookieInfoRequest { requested: Some(FREE_DISK_SPACE) }),
+        ..question(OperationType::GetBookieInfo)
+    };
+    let response = ask(env, address, &request).await?;
+    if Code::from_v3(response.status) != Code::Ok {
+        return Err(AskError::Refused(Code::from_v3(response.status)));
+    }
+    let free = response.get_bookie_info_response.and_then(|info| info.free_disk_space);
+    free.and_then(|free| u64::try_from(free).ok()).ok_or(AskError::Senseless)
+}
+
+/// There is one question a connection, so any transaction id will do.
+fn question(operation: OperationType) -> Request {
+    Request { header: v3::request_header(operation, 1), ..Request::default() }
+}
+
+async fn ask(env: &Environment, address: &str, request: &Request) -> Result<Response, AskError> {
+    let exchange = async {
+        let Stream { mut reader, mut writer, .. } = env.network.connect(address).await?;
+        let mut buffer = BytesMut::new();
+        v3::encode(request, &mut buffer);
+        writer.write_all(&buffer).await?;
+        buffer.clear();
+        let mut decoder = frame::Decoder::new(FRAME_BYTES_MAX);
+        loop {
+            if let Some(packet) = decoder.decode(&mut buffer).map_err(|_| AskError::Senseless)? {
+                return v3::decode_response(packet).map_err(|_| AskError::Senseless);
+            }
+            if reader.read_buf(&mut buffer).await? == 0 {
+                return Err(AskError::Io(std::io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+    };
+    tokio::select! {
+        answer = exchange => answer,
+        () = env.clock.sleep(ANSWER_MAX) => Err(AskError::Silent),
+    }
+}
