@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use magnetar_common::Environment;
 use magnetar_common::bookies::ServiceInfo;
 use magnetar_common::clock::SharedClock;
@@ -47,10 +48,17 @@ pub enum StartError {
     Bind(#[from] BindError),
     #[error("cannot reach the metadata store: {0}")]
     Metadata(#[from] MetadataError),
+    /// Whoever started the bookie does not let it take its name.
+    #[error("{0}")]
+    Unwelcome(String),
     /// The runtime is ending.
     #[error("the start was interrupted")]
     Interrupted,
 }
+
+/// Asked before a bookie without data takes its name for the first time: an error, which is told to the user, keeps it from
+/// starting. Asked again at the next start unless this one went through.
+pub type Welcome = Box<dyn FnOnce(BookieId) -> BoxFuture<'static, Result<(), String>> + Send>;
 
 /// A running bookie. Dropping it without [`Bookie::shutdown`] is what a crash is: nothing acknowledged is lost, but the
 /// next start replays the journal.
@@ -84,6 +92,16 @@ impl Bookie {
         metadata: SharedMetadata,
         env: Environment,
     ) -> Result<Bookie, StartError> {
+        Self::start_if_welcome(config, metadata, env, Box::new(|_| Box::pin(async { Ok(()) }))).await
+    }
+
+    /// As [`start`](Self::start), but a bookie without data asks `welcome` first.
+    pub async fn start_if_welcome(
+        config: Config,
+        metadata: SharedMetadata,
+        env: Environment,
+        welcome: Welcome,
+    ) -> Result<Bookie, StartError> {
         config.check().map_err(StartError::Config)?;
         let tls = tls(&config)?;
         let dirs = data_dirs(&config.journal_dir, &config.ledger_dirs);
@@ -98,6 +116,7 @@ impl Bookie {
             dirs,
             metadata: metadata.clone(),
             random: env.random.clone(),
+            welcome,
         };
         let (identity, locks) = claim.establish(config.bookie_id.clone(), &format!("{host}:{port}")).await?;
 
@@ -196,6 +215,17 @@ impl Bookie {
     /// stops.
     pub fn set_read_only(&self, read_only: bool) {
         self.engine.set_read_only(ReadOnlyReason::Operator, read_only);
+    }
+
+    /// Refuses ordinary adds while its copies are made elsewhere, or no longer for this reason.
+    pub fn set_draining(&self, draining: bool) {
+        self.engine.set_read_only(ReadOnlyReason::Draining, draining);
+    }
+
+    /// Text in Prometheus' format that the HTTP port serves behind the bookie's own metrics: what else this process does.
+    /// The first source is kept.
+    pub fn add_metrics(&self, source: impl Fn() -> String + Send + Sync + 'static) {
+        self.control.add_metrics(Box::new(source));
     }
 
     /// Resolves when the bookie has failed for good, the first time a journal write or sync or a flush fails: it answers

@@ -11,7 +11,7 @@ use magnetar_common::storage::Storage;
 use magnetar_proto::bookkeeper::BookieId;
 use magnetar_proto::bookkeeper::cookie::Cookie;
 
-use crate::bookie::StartError;
+use crate::bookie::{StartError, Welcome};
 use crate::identity::{self, DataDir, Found, Identity, IdentityError, InstanceId};
 
 pub(crate) struct Claim {
@@ -19,6 +19,8 @@ pub(crate) struct Claim {
     pub(crate) dirs: Vec<DataDir>,
     pub(crate) metadata: SharedMetadata,
     pub(crate) random: SharedRandom,
+    /// Asked before the first start of a bookie under this name.
+    pub(crate) welcome: Welcome,
 }
 
 impl Claim {
@@ -29,7 +31,7 @@ impl Claim {
         configured: Option<BookieId>,
         advertised: &str,
     ) -> Result<(Identity, identity::Locks), StartError> {
-        let Claim { storage, dirs, metadata, random } = self;
+        let Claim { storage, dirs, metadata, random, welcome } = self;
         let (locks, found, dirs) = {
             let storage = storage.clone();
             let inspect = move || {
@@ -53,6 +55,7 @@ impl Claim {
             }
             (Found::Empty, Some(_)) => Err(IdentityError::DataLost { bookie }.into()),
             (found @ (Found::Empty | Found::Stamped { data: false, .. }), None) => {
+                welcome(bookie.clone()).await.map_err(StartError::Unwelcome)?;
                 let instance = match found {
                     Found::Stamped { identity, .. } => identity.instance,
                     Found::Empty => InstanceId::random(&*random),

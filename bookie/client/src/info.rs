@@ -1,13 +1,14 @@
-//! Questions to a bookie that only protocol version 3 can carry: how much space it has.
+//! Questions to a bookie that only protocol version 3 can carry: what it holds of a ledger, and how much space it has.
 //!
 //! They are rare, so each has a connection of its own. Asked by placement and by re-replication. An answer that did not
 //! come, or was not understood, is an error: never an empty list.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use magnetar_common::Environment;
 use magnetar_common::net::Stream;
 use magnetar_proto::bookkeeper::v3::{self, OperationType, Request, Response};
 use magnetar_proto::bookkeeper::{Code, frame};
+use magnetar_proto::ids::LedgerId;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -29,6 +30,31 @@ pub(crate) enum AskError {
     Refused(Code),
     #[error("its answer makes no sense")]
     Senseless,
+}
+
+/// The encoded list of the entries that a bookie holds of a ledger; `None`: it proves that it knows no such ledger.
+pub(crate) async fn entries(
+    env: &Environment,
+    address: &str,
+    ledger: LedgerId,
+) -> Result<Option<Bytes>, AskError> {
+    let request = Request {
+        get_list_of_entries_of_ledger_request: Some(v3::GetListOfEntriesOfLedgerRequest {
+            ledger_id: ledger.to_wire(),
+        }),
+        ..question(OperationType::GetListOfEntriesOfLedger)
+    };
+    let response = ask(env, address, &request).await?;
+    match Code::from_v3(response.status) {
+        Code::NoLedger => return Ok(None),
+        Code::Ok => {}
+        code => return Err(AskError::Refused(code)),
+    }
+    let list = response.get_list_of_entries_of_ledger_response.ok_or(AskError::Senseless)?;
+    if list.ledger_id != ledger.to_wire() || Code::from_v3(list.status) != Code::Ok {
+        return Err(AskError::Senseless);
+    }
+    list.availability_of_entries_of_ledger.map(Some).ok_or(AskError::Senseless)
 }
 
 /// The bytes that a bookie still has room for.

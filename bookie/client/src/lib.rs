@@ -18,6 +18,7 @@ mod pool;
 pub mod protocol;
 mod reader;
 mod recovery;
+pub mod replication;
 mod sending;
 mod view;
 mod writer;

@@ -9,7 +9,7 @@ mod port;
 mod switch;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use magnetar_common::clock::SharedClock;
 use magnetar_proto::bookkeeper::BookieId;
@@ -43,6 +43,9 @@ pub(crate) struct About {
     pub(crate) journal_dir: PathBuf,
 }
 
+/// Text in Prometheus' format from outside the bookie.
+pub(crate) type MoreMetrics = Box<dyn Fn() -> String + Send + Sync>;
+
 /// What both ports show and change.
 pub(crate) struct Control {
     engine: Arc<Engine<Durable>>,
@@ -51,6 +54,7 @@ pub(crate) struct Control {
     switch: Arc<Switch>,
     gc: Arc<Asked>,
     phase: watch::Sender<Phase>,
+    more_metrics: OnceLock<MoreMetrics>,
 }
 
 impl Control {
@@ -61,7 +65,15 @@ impl Control {
         switch: Arc<Switch>,
     ) -> Arc<Self> {
         let (phase, _) = watch::channel(Phase::Starting);
-        Arc::new(Control { engine, clock, about, switch, gc: Arc::default(), phase })
+        Arc::new(Control {
+            engine,
+            clock,
+            about,
+            switch,
+            gc: Arc::default(),
+            phase,
+            more_metrics: OnceLock::new(),
+        })
     }
 
     /// Tells how far the bookie has come.
@@ -71,6 +83,11 @@ impl Control {
             *now = phase.max(*now);
             forwards
         });
+    }
+
+    /// Shows these metrics too; only the first source counts.
+    pub(crate) fn add_metrics(&self, source: MoreMetrics) {
+        let _ = self.more_metrics.set(source);
     }
 
     /// What the collector must listen to.

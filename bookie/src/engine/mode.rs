@@ -14,11 +14,17 @@ pub enum ReadOnlyReason {
     Operator,
     /// Acknowledged journal records are missing: a fence may be among them.
     Incomplete,
+    /// It is being emptied: its copies are made elsewhere.
+    Draining,
 }
 
 impl ReadOnlyReason {
-    const ALL: [ReadOnlyReason; 3] =
-        [ReadOnlyReason::LowSpace, ReadOnlyReason::Operator, ReadOnlyReason::Incomplete];
+    const ALL: [ReadOnlyReason; 4] = [
+        ReadOnlyReason::LowSpace,
+        ReadOnlyReason::Operator,
+        ReadOnlyReason::Incomplete,
+        ReadOnlyReason::Draining,
+    ];
 
     fn bit(self) -> u8 {
         1 << self as u8
@@ -31,6 +37,7 @@ impl fmt::Display for ReadOnlyReason {
             ReadOnlyReason::LowSpace => "low disk space",
             ReadOnlyReason::Operator => "an operator's wish",
             ReadOnlyReason::Incomplete => "missing journal records",
+            ReadOnlyReason::Draining => "being emptied",
         })
     }
 }

@@ -93,7 +93,7 @@ impl Cookie {
     }
 }
 
-fn put_line(out: &mut String, name: &str, value: &str) {
+pub(super) fn put_line(out: &mut String, name: &str, value: &str) {
     let _ = write!(out, "{name}: \"");
     for byte in value.bytes() {
         match byte {
@@ -112,7 +112,7 @@ fn put_line(out: &mut String, name: &str, value: &str) {
     out.push_str("\"\n");
 }
 
-fn parse_line(line: &str) -> Option<(&str, String)> {
+pub(super) fn parse_line(line: &str) -> Option<(&str, String)> {
     let (name, value) = line.split_once(':')?;
     let quoted = value.trim().strip_prefix('"')?.strip_suffix('"')?;
     Some((name.trim(), unescape(quoted)?))

@@ -10,6 +10,7 @@ pub mod entry;
 pub mod frame;
 pub mod metadata_format;
 pub mod paths;
+pub mod underreplication;
 pub mod v2;
 pub mod v3;
 

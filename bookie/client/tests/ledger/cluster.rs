@@ -1,9 +1,9 @@
 //! A few real bookies with the metadata store in memory, and what the tests do with ledgers over and over.
 
 use bytes::{Bytes, BytesMut};
-use magnetar_bookie::Bookie;
+use magnetar_bookie::{Bookie, StartError, Welcome};
 use magnetar_common::Environment;
-use magnetar_common::metadata::{MemoryStore, SharedMetadata};
+use magnetar_common::metadata::{Expect, MemoryStore, SharedMetadata};
 use magnetar_ledger::{Client, ClientConfig, Event, LedgerError, LedgerOptions, Writer};
 use magnetar_proto::bookkeeper::v2::{self, Flags, Request, Response};
 use magnetar_proto::bookkeeper::{BookieId, Code};
@@ -27,19 +27,46 @@ impl Cluster {
         let dir = tempfile::tempdir().expect("a directory");
         let mut cluster = Self { metadata, bookies: Vec::new(), client, dir };
         for number in 0..count {
-            cluster.bookies.push(None);
             cluster.start_bookie(number).await;
         }
         cluster
     }
 
+    /// Starts a bookie, over what it left when it was stopped; a new one with the next number.
     pub(crate) async fn start_bookie(&mut self, number: usize) {
+        self.start_bookie_if(number, Box::new(|_| Box::pin(async { Ok(()) }))).await.expect("a bookie");
+    }
+
+    pub(crate) async fn start_bookie_if(
+        &mut self,
+        number: usize,
+        welcome: Welcome,
+    ) -> Result<(), StartError> {
         let path = self.dir.path().join(number.to_string());
         let mut config = magnetar_bookie::Config::new(path.join("journal"), vec![path.join("ledgers")]);
-        config.bookie_id = Some(BookieId::new(&format!("bookie-{number}")).expect("an id"));
-        let bookie =
-            Bookie::start(config, self.metadata.clone(), Environment::system()).await.expect("a bookie");
+        config.bookie_id = Some(Self::id(number));
+        let (metadata, env) = (self.metadata.clone(), Environment::system());
+        let bookie = Bookie::start_if_welcome(config, metadata, env, welcome).await?;
+        if number == self.bookies.len() {
+            self.bookies.push(None);
+        }
         self.bookies[number] = Some(bookie);
+        Ok(())
+    }
+
+    /// Removes all that a stopped bookie has stored, and that the cluster knows it.
+    pub(crate) async fn wipe(&self, number: usize) {
+        std::fs::remove_dir_all(self.dir.path().join(number.to_string())).expect("its directories");
+        let cookie = magnetar_common::layout::cookie(&Self::id(number));
+        self.metadata.delete(&cookie, Expect::Any).await.expect("its cookie");
+    }
+
+    pub(crate) fn id(number: usize) -> BookieId {
+        BookieId::new(&format!("bookie-{number}")).expect("an id")
+    }
+
+    pub(crate) fn bookie(&self, number: usize) -> &Bookie {
+        self.bookies[number].as_ref().expect("running")
     }
 
     pub(crate) async fn client(metadata: &SharedMetadata) -> Client {

@@ -3,4 +3,5 @@
 mod cluster;
 mod failures;
 mod ledgers;
+mod replication;
 mod simulation;

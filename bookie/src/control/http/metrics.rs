@@ -19,7 +19,8 @@ pub(super) fn routes() -> Routes {
 async fn scrape(State(control): State<Arc<Control>>) -> Response {
     match control.gauges().await {
         Some(gauges) => {
-            let text = control.engine.metrics().render(&gauges);
+            let mut text = control.engine.metrics().render(&gauges);
+            text.extend(control.more_metrics.get().map(|more| more()));
             ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response()
         }
         None => (StatusCode::SERVICE_UNAVAILABLE, "the bookie is ending\n").into_response(),
