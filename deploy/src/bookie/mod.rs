@@ -4,6 +4,7 @@
 //! Must never know: how a bookie does its work; this connects it to the cluster, waits, and stops it.
 
 mod address;
+mod recovery;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -13,7 +14,11 @@ use anyhow::Context;
 use magnetar_bookie::Bookie;
 use magnetar_common::metadata::SharedMetadata;
 use magnetar_common::{Environment, cluster};
+use magnetar_ledger::replication::Settings;
+use magnetar_ledger::{Client, ClientConfig};
+use magnetar_proto::bookkeeper::BookieId;
 
+use self::recovery::Recovery;
 use crate::metadata;
 use crate::standalone::StopSignals;
 
@@ -31,11 +36,17 @@ pub(crate) struct Config {
     pub(crate) grpc_port: Option<u16>,
     pub(crate) http_port: u16,
     pub(crate) advertise: Option<String>,
+    pub(crate) bookie_id: Option<BookieId>,
+    pub(crate) rack: Option<String>,
+    pub(crate) session_timeout: Duration,
+    /// `None`: this process takes no part in re-replication.
+    pub(crate) auto_recovery: Option<Settings>,
 }
 
 /// A running bookie and its way to the cluster.
 pub(crate) struct Role {
     bookie: Bookie,
+    recovery: Option<Recovery>,
     /// `host[:port]`.
     advertised: String,
     /// Outlives the bookie, which signs off here.
@@ -61,10 +72,19 @@ impl Role {
             grpc: config.grpc_port.map(|port| SocketAddr::new(config.bind, port)),
             http: Some(SocketAddr::new(config.bind, config.http_port)),
             advertise: Some(advertise.clone()),
+            bookie_id: config.bookie_id,
+            rack: config.rack,
+            lease_ttl: config.session_timeout,
             ..magnetar_bookie::Config::new(config.journal_dir, config.ledger_dirs)
         };
-        let bookie = Bookie::start(bookie, store.clone(), env).await?;
-        Ok(Self { bookie, advertised: advertise, _metadata: store })
+        let client = Client::new(store.clone(), env.clone(), ClientConfig::default()).await?;
+        let welcome = recovery::welcome(client.clone());
+        let bookie = Bookie::start_if_welcome(bookie, store.clone(), env, welcome).await?;
+        let recovery = match config.auto_recovery {
+            Some(settings) => Some(Recovery::start(client, &bookie, settings).await?),
+            None => None,
+        };
+        Ok(Self { bookie, recovery, advertised: advertise, _metadata: store })
     }
 
     /// The line that tells scripts who this is and where to connect.
@@ -84,13 +104,17 @@ impl Role {
 
     /// Serves until SIGTERM or SIGINT, then stops in order. A bookie that can no longer make entries durable ends the
     /// process with an error: its restart replays the journal.
-    pub(crate) async fn serve(self, mut signals: StopSignals) -> anyhow::Result<()> {
+    pub(crate) async fn serve(mut self, mut signals: StopSignals) -> anyhow::Result<()> {
         tokio::select! {
             () = signals.received() => {}
+            () = recovery::follow_draining(self.recovery.as_ref(), &self.bookie) => {}
             error = self.bookie.failed() => anyhow::bail!("{error}: check its disk, then start again"),
         }
         signals.end_at_the_next();
         tracing::info!("stopping");
+        if let Some(recovery) = self.recovery.take() {
+            recovery.stop().await;
+        }
         match tokio::time::timeout(STOP_MAX, self.bookie.shutdown()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "the bookie will replay its journal at the next start"),

@@ -19,7 +19,7 @@ use std::time::Duration;
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 
 /// The command line of a bookie with its directories below `dir`.
-fn words(etcd: &Etcd, dir: &Path, ports: (u16, u16)) -> Vec<String> {
+pub(crate) fn words(etcd: &Etcd, dir: &Path, ports: (u16, u16)) -> Vec<String> {
     let (journal, first, second) = (dir.join("journal"), dir.join("ledgers-a"), dir.join("ledgers-b"));
     let words = format!(
         "bookie --metadata {} --journal-dir {} --ledger-dir {},{} --bind 127.0.0.1 --port {} --http-port {} --grpc-port 0",
@@ -33,11 +33,11 @@ fn words(etcd: &Etcd, dir: &Path, ports: (u16, u16)) -> Vec<String> {
     words.split(' ').map(str::to_owned).collect()
 }
 
-async fn client(metadata: &SharedMetadata) -> Result<Client> {
+pub(crate) async fn client(metadata: &SharedMetadata) -> Result<Client> {
     Ok(Client::new(metadata.clone(), Environment::system(), ClientConfig::default()).await?)
 }
 
-fn options() -> LedgerOptions {
+pub(crate) fn options() -> LedgerOptions {
     LedgerOptions {
         ensemble: 3,
         write_quorum: 3,
@@ -47,11 +47,11 @@ fn options() -> LedgerOptions {
     }
 }
 
-fn payload(number: u64) -> Bytes {
+pub(crate) fn payload(number: u64) -> Bytes {
     Bytes::from(format!("entry {number}"))
 }
 
-async fn append(writer: &mut Writer, numbers: std::ops::Range<u64>) {
+pub(crate) async fn append(writer: &mut Writer, numbers: std::ops::Range<u64>) {
     for number in numbers.clone() {
         assert_eq!(writer.append(payload(number)).expect("open"), EntryId(number));
     }

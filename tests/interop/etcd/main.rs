@@ -4,5 +4,6 @@
 
 mod bookies;
 mod outages;
+mod rereplication;
 mod store;
 mod support;

@@ -4,6 +4,7 @@
 //! Called by: the command line.
 //! Must never know: what a tool does; a tool is a variant of [`Tool`] with its flags in a file beside this one.
 
+mod cluster;
 mod serve;
 mod tools;
 
@@ -19,7 +20,7 @@ pub(crate) struct Args {
     serve: serve::Args,
 }
 
-/// The tools. Environment and config file give defaults to the serving role's flags only.
+/// The tools, for a stopped bookie's directories and for a bookie's place in its cluster. Environment and config file give defaults to the serving role's flags only.
 #[derive(Debug, clap::Subcommand)]
 enum Tool {
     /// Tell what is in the directories of a bookie, of a ledger, or in one file; changes nothing
@@ -32,6 +33,15 @@ enum Tool {
     ///
     /// Exits with 0 when nothing is left to mend, 1 when damage remains or would be mended, 2 when it failed.
     Repair(tools::repair::Args),
+    /// Have everything that a running bookie holds copied to others, and tell how far that has come
+    ///
+    /// The bookie turns read-only. Exits with 0 once no ledger needs the bookie any more; stopping this command does not stop
+    /// the copying.
+    Drain(cluster::drain::Args),
+    /// Remove the identity of a stopped bookie that no ledger needs any more, so that its name can be used anew
+    Forget(cluster::forget::Args),
+    /// List the ledgers that lack copies, and who looks after them
+    UnderReplicated(cluster::under_replicated::Args),
 }
 
 /// Runs the tool that was named, or serves until a signal or a failure.
@@ -40,6 +50,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Some(Tool::Inspect(args)) => Ok(tools::inspect::run(&args)),
         Some(Tool::Verify(args)) => Ok(tools::verify::run(&args)),
         Some(Tool::Repair(args)) => Ok(tools::repair::run(&args)),
+        Some(Tool::Drain(args)) => cluster::drain::run(args).await,
+        Some(Tool::Forget(args)) => cluster::forget::run(args).await,
+        Some(Tool::UnderReplicated(args)) => cluster::under_replicated::run(args).await,
         None => serve::run(args.serve).await.map(|()| ExitCode::SUCCESS),
     }
 }

@@ -2,6 +2,10 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
+
+use magnetar_ledger::replication::Settings;
+use magnetar_proto::bookkeeper::BookieId;
 
 use crate::bookie::{Config, Role};
 use crate::cli::metadata;
@@ -38,6 +42,30 @@ pub(super) struct Args {
     /// address towards the metadata store, where --bind names none]
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Option<String>,
+    /// Name of a bookie whose directories are new; for ever, whatever its address [default: its address]
+    #[arg(long, value_name = "NAME")]
+    bookie_id: Option<BookieId>,
+    /// Where it stands, for spreading copies: /rack or /region/rack; what operators record in /bookies wins
+    #[arg(long, value_name = "RACK")]
+    rack: Option<String>,
+    /// Seconds after which a process that vanished is no longer announced
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..), value_name = "SECONDS")]
+    session_timeout: u64,
+    /// Take no part in noticing lost bookies and copying what they held
+    #[arg(long)]
+    no_auto_recovery: bool,
+    /// Seconds that a bookie may be away before its copies count as lost
+    #[arg(long, default_value_t = 300, value_name = "SECONDS")]
+    lost_bookie_delay: u64,
+    /// Seconds that the writer of an open ledger has to leave a lost bookie before its ledger is taken from it
+    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+    open_ledger_grace: u64,
+    /// Bytes a second that this process copies at most to make up for lost copies; 0: no limit
+    #[arg(long, default_value_t = 64 << 20, value_name = "BYTES")]
+    copy_rate: u64,
+    /// Seconds between two comparisons of what this bookie holds with what it should hold; 0: never
+    #[arg(long, default_value_t = 86_400, value_name = "SECONDS")]
+    integrity_interval: u64,
 }
 
 /// Starts the bookie, prints the ready line, and serves until a signal or a failure.
@@ -59,6 +87,17 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         grpc_port: args.grpc_port,
         http_port: args.http_port,
         advertise: args.advertise,
+        bookie_id: args.bookie_id,
+        rack: args.rack,
+        session_timeout: Duration::from_secs(args.session_timeout),
+        auto_recovery: (!args.no_auto_recovery).then(|| Settings {
+            lost_bookie_delay: Duration::from_secs(args.lost_bookie_delay),
+            open_ledger_grace: Duration::from_secs(args.open_ledger_grace),
+            copy_bytes_per_second: args.copy_rate,
+            integrity_interval: Duration::from_secs(args.integrity_interval),
+            lease_ttl: Duration::from_secs(args.session_timeout),
+            ..Settings::default()
+        }),
     };
     let role = tokio::select! {
         started = Role::start(config) => started?,
