@@ -152,6 +152,9 @@ impl Repair<'_> {
     async fn replace(&self, record: &LedgerMetadata, fragment: &Fragment) -> Result<End, RepairError> {
         let (needs, ensemble) = (Needs::of_record(record), &record.segments[&fragment.segment]);
         let by = placement::replacement(self.client, &needs, ensemble, fragment.slot, self.draining)?;
+        // Bookies drop entries of closed ledgers that do not name them, once nothing has come for a while. One entry written
+        // now makes what they looked at before no proof any more: what is there after it stays until the record names it.
+        self.copy_some(record, fragment, fragment.last, &Holdings::default(), &by, 1).await?;
         // What an earlier attempt, or an earlier place in the ledger, left there need not be copied again.
         let holdings = self.holdings(&by).await?;
         self.copy_missing(record, fragment, fragment.last, &holdings, &by).await?;
@@ -190,12 +193,25 @@ impl Repair<'_> {
         holdings: &Holdings,
         to: &BookieId,
     ) -> Result<(), RepairError> {
+        self.copy_some(record, fragment, last, holdings, to, usize::MAX).await
+    }
+
+    /// Copies at most so many of the entries that `holdings` lacks.
+    async fn copy_some(
+        &self,
+        record: &LedgerMetadata,
+        fragment: &Fragment,
+        last: Option<EntryId>,
+        holdings: &Holdings,
+        to: &BookieId,
+        max: usize,
+    ) -> Result<(), RepairError> {
         let Some(last) = last.filter(|last| *last >= fragment.segment) else { return Ok(()) };
         let quorum = quorum_of(self.ledger, record)?;
         let ensemble = &record.segments[&fragment.segment];
         let away: Vec<BookieId> =
             ensemble.iter().filter(|bookie| !self.is_registered(bookie)).cloned().collect();
-        let missing = holdings.missing(quorum, fragment.slot, fragment.segment, last);
+        let missing = holdings.missing(quorum, fragment.slot, fragment.segment, last).take(max);
         let copying = Copying::new(self.client, self.metrics, self.pace, self.ledger, quorum, record);
         let copied = copying.copy(missing, ensemble, &away, to).await?;
         if copied > 0 {
