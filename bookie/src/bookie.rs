@@ -72,6 +72,17 @@ pub struct Bookie {
     parts: Option<Parts>,
 }
 
+/// A view of what verifying in the background has found damaged, which may outlive the bookie.
+#[derive(Clone)]
+pub struct FoundDamage(Arc<Engine<Durable>>);
+
+impl FoundDamage {
+    /// The entries found so far, as far as they are remembered.
+    pub fn entries(&self) -> Vec<(LedgerId, EntryId)> {
+        self.0.findings.damaged().into_iter().map(|(ledger, entry, _)| (ledger, entry)).collect()
+    }
+}
+
 /// What a shutdown takes apart.
 struct Parts {
     server: Server,
@@ -246,6 +257,11 @@ impl Bookie {
     /// How far verifying in the background has come, and the damaged entries it found with the log of each.
     pub fn scrubbed(&self) -> (ScrubCounts, Vec<(LedgerId, EntryId, u64)>) {
         (self.engine.findings.counts(), self.engine.findings.damaged())
+    }
+
+    /// A view of the damaged entries alone.
+    pub fn found_damage(&self) -> FoundDamage {
+        FoundDamage(self.engine.clone())
     }
 
     /// Takes the bookie off the list, closes its connections, writes everything into entry logs, checkpoints, and ends

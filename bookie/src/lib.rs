@@ -36,7 +36,7 @@ pub mod control_api {
     tonic::include_proto!("magnetar.bookie.control.v1");
 }
 
-pub use self::bookie::{Bookie, StartError, Welcome};
+pub use self::bookie::{Bookie, FoundDamage, StartError, Welcome};
 pub use self::checkpoint::{FormatError as CheckpointFormatError, ReadError as CheckpointError};
 pub use self::config::Config;
 pub use self::engine::{LedgerReport, LogReport, Mode, ReadOnlyReason, ScrubCounts, SpaceReport};

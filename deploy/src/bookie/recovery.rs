@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use magnetar_bookie::{Bookie, Welcome};
+use magnetar_bookie::{Bookie, FoundDamage, Welcome};
 use magnetar_ledger::Client;
 use magnetar_ledger::replication::{AutoRecovery, Settings, rejoin};
 
@@ -19,7 +19,9 @@ pub(super) struct Recovery(AutoRecovery);
 impl Recovery {
     /// Starts them for a bookie that serves.
     pub(super) async fn start(client: Client, bookie: &Bookie, settings: Settings) -> anyhow::Result<Self> {
-        let recovery = AutoRecovery::start(client, bookie.id().clone(), settings);
+        let damage: FoundDamage = bookie.found_damage();
+        let damaged = Box::new(move || damage.entries());
+        let recovery = AutoRecovery::start(client, bookie.id().clone(), settings, damaged);
         let recovery = recovery.await.context("re-replication")?;
         let metrics = recovery.metrics();
         bookie.add_metrics(move || metrics.render());

@@ -47,6 +47,7 @@ pub struct Metrics {
     pub(crate) bytes_written: Count,
     pub(crate) entries_unreadable: Count,
     pub(crate) deferred: Count,
+    pub(crate) entries_mended: Count,
     pub(crate) waiting: Count,
 }
 
@@ -105,6 +106,11 @@ impl Metrics {
                 "replication_worker_NUM_ENTRIES_UNABLE_TO_READ_FOR_REPLICATION",
                 "Entries that no bookie could give when a copy was to be made",
                 &self.entries_unreadable,
+            ),
+            (
+                "bookie_integrity_ENTRIES_MENDED",
+                "Damaged entries that got a good copy from other bookies",
+                &self.entries_mended,
             ),
             (
                 "replication_worker_NUM_DEFER_LEDGER_LOCK_RELEASE_OF_FAILED_LEDGER",

@@ -13,6 +13,7 @@ pub mod drain;
 pub mod holdings;
 mod integrity;
 pub mod jobs;
+mod mend;
 mod metrics;
 pub mod pace;
 pub mod plan;
@@ -24,6 +25,7 @@ mod status;
 mod walk;
 mod worker;
 
+pub use self::mend::Damaged;
 pub use self::metrics::Metrics;
 pub use self::status::{Status, status};
 
@@ -31,6 +33,7 @@ use self::audit::AuditSettings;
 use self::auditor::Auditor;
 use self::integrity::Integrity;
 use self::jobs::Jobs;
+use self::mend::Mender;
 use self::pace::Pace;
 use self::queue::Queue;
 use self::session::Session;
@@ -93,7 +96,13 @@ pub struct AutoRecovery {
 
 impl AutoRecovery {
     /// Starts all of it for the bookie `me`, which should be serving. Must be called within a tokio runtime.
-    pub async fn start(client: Client, me: BookieId, settings: Settings) -> Result<Self, MetadataError> {
+    /// `damaged` tells which entries the bookie itself has found damaged.
+    pub async fn start(
+        client: Client,
+        me: BookieId,
+        settings: Settings,
+        damaged: Damaged,
+    ) -> Result<Self, MetadataError> {
         let queue = Queue::new(client.metadata_store().clone());
         queue.prepare().await?;
         let metrics = Arc::new(Metrics::default());
@@ -144,6 +153,20 @@ impl AutoRecovery {
         tasks.spawn(async move {
             tokio::select! {
                 () = follow_wish(&watching, &bookie, &wish) => {}
+                () = stopped.given() => {}
+            }
+        });
+        let mender = Mender {
+            client: client.clone(),
+            me: me.clone(),
+            metrics: metrics.clone(),
+            pace: Mutex::new(Pace::new(settings.copy_bytes_per_second)),
+            damaged,
+        };
+        let stopped = stop.clone();
+        tasks.spawn(async move {
+            tokio::select! {
+                () = mender.run() => {}
                 () = stopped.given() => {}
             }
         });

@@ -61,6 +61,21 @@ impl Cluster {
         self.metadata.delete(&cookie, Expect::Any).await.expect("its cookie");
     }
 
+    /// Changes a byte of the only place where a stopped bookie's entry logs hold these bytes.
+    pub(crate) fn damage(&self, number: usize, bytes: &[u8]) {
+        let dir = self.dir.path().join(number.to_string()).join("ledgers");
+        for file in std::fs::read_dir(dir).expect("its directory") {
+            let path = file.expect("a file").path();
+            let mut content = std::fs::read(&path).expect("its content");
+            if let Some(at) = content.windows(bytes.len()).position(|window| window == bytes) {
+                content[at] ^= 1;
+                std::fs::write(&path, content).expect("written");
+                return;
+            }
+        }
+        panic!("the bytes are nowhere");
+    }
+
     pub(crate) fn id(number: usize) -> BookieId {
         BookieId::new(&format!("bookie-{number}")).expect("an id")
     }

@@ -4,7 +4,7 @@ use crate::cluster::{Cluster, append, options, payloads, read_all};
 use magnetar_common::Environment;
 use magnetar_common::clock::{Clock, ManualClock, SystemClock};
 use magnetar_common::metadata::{Expect, SharedMetadata};
-use magnetar_ledger::replication::{AutoRecovery, Settings, drain, rejoin, status};
+use magnetar_ledger::replication::{AutoRecovery, Damaged, Settings, drain, rejoin, status};
 use magnetar_ledger::{Client, ClientConfig, LedgerOptions};
 use magnetar_proto::bookkeeper::BookieId;
 use magnetar_proto::bookkeeper::metadata_format::{LedgerMetadata, LedgerState};
@@ -24,7 +24,11 @@ fn impatient() -> Settings {
 
 async fn recovering(cluster: &Cluster, number: usize, settings: Settings) -> AutoRecovery {
     let client = Cluster::client(&cluster.metadata).await;
-    AutoRecovery::start(client, Cluster::id(number), settings).await.expect("started")
+    AutoRecovery::start(client, Cluster::id(number), settings, undamaged()).await.expect("started")
+}
+
+fn undamaged() -> Damaged {
+    Box::new(Vec::new)
 }
 
 /// Asks until the answer is `true`.
@@ -213,7 +217,8 @@ async fn a_record_that_names_a_bookie_without_the_entries_is_found_out() {
     let env = Environment { clock: clock.clone(), ..Environment::system() };
     let client = Client::new(cluster.metadata.clone(), env, ClientConfig::default()).await.expect("a client");
     let settings = Settings { integrity_interval: Duration::from_secs(60), ..impatient() };
-    let recovery = AutoRecovery::start(client, Cluster::id(stranger), settings).await.expect("started");
+    let recovery =
+        AutoRecovery::start(client, Cluster::id(stranger), settings, undamaged()).await.expect("started");
     until("copied", async || {
         clock.advance(Duration::from_millis(200));
         cluster.holds(stranger, ledger, 24).await
@@ -225,5 +230,23 @@ async fn a_record_that_names_a_bookie_without_the_entries_is_found_out() {
     })
     .await;
     assert_eq!(assert_complete(&cluster, ledger).await, record);
+    recovery.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_that_a_bookie_finds_damaged_gets_a_good_copy_from_the_others() {
+    let mut cluster = Cluster::start(3).await;
+    let ledger = written(&cluster, options(), 30).await;
+    until("every copy", async || cluster.holds(0, ledger, 17).await).await;
+    cluster.stop(0).await;
+    cluster.damage(0, b"entry 17");
+    cluster.start_bookie(0).await;
+    assert!(!cluster.holds(0, ledger, 17).await, "damaged");
+    let client = Cluster::client(&cluster.metadata).await;
+    let entry = magnetar_proto::ids::EntryId(17);
+    let damaged: Damaged = Box::new(move || vec![(ledger, entry), (LedgerId(77), entry)]);
+    let recovery = AutoRecovery::start(client, Cluster::id(0), impatient(), damaged).await.expect("started");
+    until("a good copy", async || cluster.holds(0, ledger, 17).await).await;
+    until("told", async || recovery.metrics().render().contains("ENTRIES_MENDED 1\n")).await;
     recovery.stop().await;
 }
