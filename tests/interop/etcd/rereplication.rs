@@ -2,7 +2,8 @@
 
 use crate::bookies::{append, client, options, payload, words};
 use crate::support::{etcd, ran, store, until};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use magnetar_common::layout;
 use magnetar_common::metadata::SharedMetadata;
 use magnetar_ledger::LedgerOptions;
 use magnetar_ledger::replication::status;
@@ -10,9 +11,10 @@ use magnetar_proto::bookkeeper::BookieId;
 use magnetar_proto::bookkeeper::metadata_format::LedgerState;
 use magnetar_proto::ids::{EntryId, LedgerId};
 use magnetar_tests::etcd::Etcd;
-use magnetar_tests::process::free_ports;
+use magnetar_tests::process::{binary, free_ports};
 use magnetar_tests::role::{Role, refusal};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 /// A bookie that gives nobody much time.
@@ -99,4 +101,61 @@ async fn what_a_killed_and_wiped_bookie_held_is_copied_to_a_new_one() -> Result<
 fn port_of(bookie: &BookieId) -> Result<(u16, u16)> {
     let (_, port) = bookie.as_str().rsplit_once(':').context("host:port")?;
     Ok((port.parse()?, free_ports()?.0))
+}
+
+/// What a tool said, if it ended well.
+fn tool(words: &str, etcd: &Etcd) -> Result<String> {
+    let words = format!("bookie {words} --metadata {}", etcd.url());
+    let output = Command::new(binary()).args(words.split(' ')).stdin(Stdio::null()).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{words}: {}: {said}", output.status);
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bookie_is_emptied_stopped_and_forgotten_from_the_command_line() -> Result<()> {
+    let Some(etcd) = etcd()? else { return Ok(()) };
+    let dir = tempfile::tempdir()?;
+    let mut bookies = Vec::new();
+    for number in 0..4 {
+        bookies.push(start(&etcd, &dir.path().join(number.to_string()), &format!("/r{number}"))?);
+    }
+    let metadata: SharedMetadata = Arc::new(store(&etcd.address()).await);
+    let wide = LedgerOptions { ensemble: 4, write_quorum: 2, ..options() };
+    let narrow = ledger(&metadata, options(), 40).await?;
+    let one_too_many = ledger(&metadata, wide, 40).await?;
+    let client = client(&metadata).await?;
+    let leaving = client.metadata(narrow).await?.last_segment().1[0].clone();
+
+    let asked = tool(&format!("drain {leaving} --no-wait"), &etcd)?;
+    assert_eq!(asked, format!("bookie {leaving} is being emptied\n"));
+    until("read-only", async || {
+        metadata.get(&layout::bookie_read_only(&leaving)).await.expect("get").is_some()
+    })
+    .await;
+    // Four bookies of four: nobody is left to take its place, until another one is started.
+    until("marked", async || !status(&metadata).await.expect("told").marked.is_empty()).await;
+    let spare = start(&etcd, &dir.path().join("4"), "/r4")?;
+    let told = tool(&format!("drain {leaving}"), &etcd)?;
+    assert!(told.ends_with(&format!("then `magnetar bookie forget {leaving}`\n")), "{told}");
+    until("no marks", async || status(&metadata).await.expect("told").marked.is_empty()).await;
+    let lacking = tool("under-replicated", &etcd)?;
+    assert!(
+        lacking.contains("under-replicated ledgers: 0") && lacking.contains("auditor: 127."),
+        "{lacking}"
+    );
+    for ledger in [narrow, one_too_many] {
+        let named = client.metadata(ledger).await?.segments.into_values().flatten().collect::<Vec<_>>();
+        assert!(!named.contains(&leaving), "{named:?}");
+    }
+    assert!(client.metadata(one_too_many).await?.last_segment().1.contains(&id(&spare)?));
+
+    let running = tool(&format!("forget {leaving}"), &etcd).expect_err("it runs").to_string();
+    assert!(running.contains("stop it first"), "{running}");
+    let at = bookies.iter().position(|role| role.told("id") == Some(leaving.as_str())).context("a role")?;
+    bookies[at].terminate(std::time::Duration::from_secs(20))?;
+    tool(&format!("forget {leaving}"), &etcd)?;
+    assert_eq!(metadata.get(&layout::cookie(&leaving)).await?, None);
+    ran("a bookie emptied and forgotten");
+    Ok(())
 }
