@@ -18,6 +18,9 @@ use std::time::Duration;
 /// Between two looks at what is damaged.
 const INTERVAL: Duration = Duration::from_secs(30);
 
+/// Entries tried in vain, and told of, between two looks.
+const FAILURES_MAX: usize = 20;
+
 /// What a bookie has found damaged so far, each entry as long as it is remembered.
 pub type Damaged = Box<dyn Fn() -> Vec<(LedgerId, EntryId)> + Send + Sync>;
 
@@ -36,13 +39,19 @@ impl Mender {
         // Bounded by what the bookie remembers.
         let mut mended = HashSet::new();
         loop {
-            for (ledger, entry) in (self.damaged)() {
-                if mended.contains(&(ledger, entry)) {
-                    continue;
+            let mut left: Vec<_> =
+                (self.damaged)().into_iter().filter(|entry| !mended.contains(entry)).collect();
+            // Those that cannot be mended must not hold up the others for ever.
+            self.client.env().random.shuffle(&mut left);
+            let mut failures = 0;
+            for (ledger, entry) in left {
+                if failures == FAILURES_MAX {
+                    break;
                 }
                 match self.mend(ledger, entry).await {
                     Ok(()) => drop(mended.insert((ledger, entry))),
                     Err(error) => {
+                        failures += 1;
                         tracing::warn!(%ledger, %entry, %error, "a damaged entry has no good copy yet; trying again");
                     }
                 }

@@ -20,6 +20,19 @@ pub enum Standing {
     Gone,
 }
 
+impl Standing {
+    /// Of a bookie that serves or not, that is to be emptied or not, and that the ledger's mark names or not. Only who is to
+    /// be emptied or is named is in doubt: one that is merely away for a moment gets its time to come back.
+    pub fn of(serves: bool, is_draining: bool, is_suspect: bool) -> Self {
+        match (serves, is_draining, is_suspect) {
+            (_, false, false) => Self::Sound,
+            (false, ..) => Self::Gone,
+            (true, true, _) => Self::Leaving,
+            (true, false, true) => Self::Suspect,
+        }
+    }
+}
+
 /// The part of a ledger that one bookie keeps in one segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fragment {
@@ -139,6 +152,15 @@ mod tests {
     /// Segment, last entry and slot of each fragment.
     fn shapes(plan: &Plan) -> Vec<(u64, Option<u64>, usize)> {
         plan.fragments.iter().map(|f| (f.segment.0, f.last.map(|last| last.0), f.slot)).collect()
+    }
+
+    #[test]
+    fn a_bookie_that_nobody_doubts_is_not_replaced_because_it_is_away_for_a_moment() {
+        assert_eq!(Standing::of(false, false, false), Standing::Sound);
+        assert_eq!(Standing::of(false, false, true), Standing::Gone);
+        assert_eq!(Standing::of(false, true, false), Standing::Gone);
+        assert_eq!(Standing::of(true, false, true), Standing::Suspect, "it may have everything");
+        assert_eq!(Standing::of(true, true, true), Standing::Leaving);
     }
 
     #[test]

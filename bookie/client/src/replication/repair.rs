@@ -101,17 +101,10 @@ impl Repair<'_> {
         Err(RepairError::Unsteady)
     }
 
-    /// Only bookies that the mark names, or that are to be emptied, are in doubt: one that is away for a moment gets its
-    /// time to come back. A mark that names nobody is about everybody.
+    /// A mark that names nobody is about everybody.
     fn standing(&self, bookie: &BookieId) -> Standing {
-        let is_draining = self.draining.contains(bookie);
         let is_suspect = self.suspects.is_empty() || self.suspects.contains(bookie.as_str());
-        match (self.is_registered(bookie), is_draining, is_suspect) {
-            (_, false, false) => Standing::Sound,
-            (false, ..) => Standing::Gone,
-            (true, true, _) => Standing::Leaving,
-            (true, false, true) => Standing::Suspect,
-        }
+        Standing::of(self.is_registered(bookie), self.draining.contains(bookie), is_suspect)
     }
 
     fn is_registered(&self, bookie: &BookieId) -> bool {
