@@ -14,7 +14,7 @@ use super::pending::Held;
 use super::pool::Pool;
 use super::ring::Ring;
 use super::sticky::Sticky;
-use super::{Action, ConsumerId, ConsumerSpec, EntryInfo, JoinError, Limits, Offer, Want};
+use super::{Action, ConsumerId, ConsumerSpec, EntryInfo, JoinError, Limits, Offer, WaitsFor, Want};
 
 pub use super::sticky::STICKY_RANGE;
 
@@ -76,7 +76,7 @@ impl KeyShared {
         })
     }
 
-    fn owner(&self, slot: u32) -> Option<ConsumerId> {
+    pub(super) fn owner(&self, slot: u32) -> Option<ConsumerId> {
         match &self.owners {
             Owners::Ring(ring) => ring.owner(slot),
             Owners::Sticky(sticky) => sticky.owner(slot),
@@ -143,9 +143,23 @@ impl KeyShared {
     /// The consumer that may have an entry of this slot right now.
     fn ready(&self, slot: u32) -> Option<ConsumerId> {
         let owner = self.owner(slot)?;
-        let draining =
-            !self.out_of_order && self.in_flight.get(&slot).is_some_and(|(holder, _)| *holder != owner);
-        (!draining && self.pool.members.available(owner)).then_some(owner)
+        let free = self.drained_by(slot, owner).is_none();
+        (free && self.pool.members.available(owner)).then_some(owner)
+    }
+
+    /// The former consumer of the slot that the owner has to wait for.
+    fn drained_by(&self, slot: u32, owner: ConsumerId) -> Option<ConsumerId> {
+        let (holder, _) = self.in_flight.get(&slot)?;
+        (!self.out_of_order && *holder != owner).then_some(*holder)
+    }
+
+    pub(super) fn waits_for(&self, slot: u32) -> WaitsFor {
+        let Some(owner) = self.owner(slot) else { return WaitsFor::Owner };
+        match self.drained_by(slot, owner) {
+            Some(holder) => WaitsFor::Draining(holder),
+            None if !self.pool.members.available(owner) => WaitsFor::Consumer(owner),
+            None => WaitsFor::Nothing,
+        }
     }
 
     pub(super) fn want(&mut self) -> Want {

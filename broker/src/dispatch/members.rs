@@ -64,6 +64,10 @@ impl Members {
         }
     }
 
+    pub(crate) fn set_unacked_max(&mut self, max: u32) {
+        self.0.iter_mut().for_each(|m| m.blocked = m.unacked >= max);
+    }
+
     pub(crate) fn index(&self, id: ConsumerId) -> Option<usize> {
         self.0.iter().position(|m| m.id == id)
     }

@@ -13,6 +13,7 @@ mod replay;
 mod ring;
 mod shared;
 mod single_active;
+mod stall;
 mod sticky;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ pub use key_shared::{KeyShared, Routing, STICKY_RANGE};
 pub use limits::Limits;
 pub use shared::Shared;
 pub use single_active::{ActiveRule, SingleActive};
+pub use stall::{MemberState, WaitsFor};
 pub use sticky::RangeConflict;
 
 /// A consumer within one topic. Never used again after the consumer left, so that a late event of a departed
@@ -140,6 +142,15 @@ impl Dispatcher {
         each!(self, d => d.members_mut().set_writable(id, writable));
     }
 
+    /// These limits hold from now on, also for what was sent before.
+    pub fn set_limits(&mut self, limits: Limits) {
+        match self {
+            Dispatcher::SingleActive(_) => {}
+            Dispatcher::Shared(d) => d.pool.set_limits(limits),
+            Dispatcher::KeyShared(d) => d.pool.set_limits(limits),
+        }
+    }
+
     /// What to look at next. Cheap when nothing can be done.
     pub fn want(&mut self) -> Want {
         each!(self, d => d.want())
@@ -240,6 +251,15 @@ impl Dispatcher {
             Dispatcher::SingleActive(_) => (0, false),
             Dispatcher::Shared(d) => (d.pool.unacked, d.pool.blocked),
             Dispatcher::KeyShared(d) => (d.pool.unacked, d.pool.blocked),
+        }
+    }
+
+    /// Messages of the entry that its consumer has not acknowledged; `None` if nobody holds it, or nobody keeps count.
+    pub fn held_messages(&self, position: Position) -> Option<u32> {
+        match self {
+            Dispatcher::SingleActive(_) => None,
+            Dispatcher::Shared(d) => d.pool.pending.get(position).map(|held| held.messages),
+            Dispatcher::KeyShared(d) => d.pool.pending.get(position).map(|held| held.messages),
         }
     }
 

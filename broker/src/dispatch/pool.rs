@@ -28,6 +28,12 @@ impl Pool {
         Pool { limits, ..Pool::default() }
     }
 
+    pub(crate) fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+        self.blocked = self.unacked >= limits.unacked_per_subscription;
+        self.members.set_unacked_max(limits.unacked_per_consumer);
+    }
+
     /// Somebody can take something.
     pub(crate) fn open(&self) -> bool {
         !self.blocked && self.members.any_available()

@@ -1,5 +1,6 @@
 //! Shared: round-robin over the consumers of the best priority that can take something.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -9,9 +10,9 @@ use super::members::Members;
 use super::pool::Pool;
 use super::{Action, ConsumerId, ConsumerSpec, EntryInfo, JoinError, Limits, Offer, Want};
 
-/// Chunked messages being dispatched at a time. A producer that never finishes its chunks must not grow the table:
-/// beyond this the choice is simply not remembered.
-const CHUNKED_MAX: usize = 10_000;
+/// Chunked messages being dispatched at a time. A producer that never finishes its chunks must not grow the table, nor
+/// keep others out of it: beyond this the oldest choice is forgotten.
+pub(super) const CHUNKED_MAX: usize = 10_000;
 
 /// The dispatcher of a Shared subscription.
 #[derive(Debug)]
@@ -21,11 +22,13 @@ pub struct Shared {
     turn: Option<(ConsumerId, u32)>,
     /// Chosen consumer of each chunked message, from its first chunk sent to its last.
     chunks: HashMap<u32, ConsumerId>,
+    /// The tags in `chunks` by age, among others that have gone; at most twice [`CHUNKED_MAX`].
+    chosen_order: VecDeque<u32>,
 }
 
 impl Shared {
     pub fn new(limits: Limits) -> Self {
-        Shared { pool: Pool::new(limits), turn: None, chunks: HashMap::new() }
+        Shared { pool: Pool::new(limits), turn: None, chunks: HashMap::new(), chosen_order: VecDeque::new() }
     }
 
     pub(super) fn members(&self) -> &Members {
@@ -83,8 +86,24 @@ impl Shared {
     }
 
     /// The consumer which must have the next chunk of this message.
-    fn chosen(&self, tag: Option<u32>) -> Option<ConsumerId> {
+    pub(super) fn chosen(&self, tag: Option<u32>) -> Option<ConsumerId> {
         tag.and_then(|tag| self.chunks.get(&tag).copied())
+    }
+
+    fn choose(&mut self, tag: u32, consumer: ConsumerId) {
+        if self.chunks.insert(tag, consumer).is_some() {
+            return;
+        }
+        self.chosen_order.push_back(tag);
+        while self.chunks.len() > CHUNKED_MAX
+            && let Some(oldest) = self.chosen_order.pop_front()
+        {
+            self.chunks.remove(&oldest);
+        }
+        if self.chosen_order.len() > 2 * CHUNKED_MAX {
+            let chunks = &self.chunks;
+            self.chosen_order.retain(|tag| chunks.contains_key(tag));
+        }
     }
 
     pub(super) fn offer(&mut self, entry: &EntryInfo) -> Offer {
@@ -107,8 +126,8 @@ impl Shared {
         if let Some(tag) = entry.tag {
             if entry.last_chunk {
                 self.chunks.remove(&tag);
-            } else if self.chunks.len() < CHUNKED_MAX {
-                self.chunks.insert(tag, consumer);
+            } else {
+                self.choose(tag, consumer);
             }
         }
         self.pool.assign(consumer, entry, entry.tag)

@@ -1,7 +1,7 @@
-//! Each behaviour of the dispatchers by itself, and a seeded run of all of them together.
+//! Each behaviour of the dispatchers by itself, and all of them together against a model.
 
 mod key_shared;
-mod random;
+mod model;
 mod shared;
 mod single_active;
 

@@ -134,3 +134,19 @@ fn a_slow_connection_is_left_out_until_it_is_writable() {
     d.set_writable(ConsumerId(1), true);
     assert_eq!(give(&mut d, entry(4)), Some(1));
 }
+
+#[test]
+fn messages_whose_chunks_never_end_do_not_keep_others_from_staying_together() {
+    let limits = Limits { round_robin_entries: 1, unacked_per_consumer: u32::MAX, ..Limits::default() };
+    let mut d = Dispatcher::Shared(Shared::new(Limits { unacked_per_subscription: u32::MAX, ..limits }));
+    join(&mut d, 1);
+    join(&mut d, 2);
+    let chunk = |n: u64, tag| EntryInfo { tag: Some(tag), ..entry(n) };
+    for n in 0..super::super::shared::CHUNKED_MAX as u64 {
+        d.flow(ConsumerId(1 + n % 2), 1);
+        assert!(give(&mut d, chunk(n, n as u32)).is_some());
+        d.acked(at(n));
+    }
+    let first = give(&mut d, chunk(20_000, u32::MAX));
+    assert!((20_001..20_009).all(|n| give(&mut d, chunk(n, u32::MAX)) == first));
+}
