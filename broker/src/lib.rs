@@ -11,5 +11,6 @@ pub mod managed_ledger;
 pub mod metrics;
 pub mod namespace;
 pub mod protocol;
+pub mod schemas;
 pub mod service;
 pub mod topic;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 /// `None` unless `text` is canonical: a multiple of four characters, padding only at the end.
-pub(super) fn decode(text: &[u8]) -> Option<Bytes> {
+pub fn decode(text: &[u8]) -> Option<Bytes> {
     if !text.len().is_multiple_of(4) {
         return None;
     }

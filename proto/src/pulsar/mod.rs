@@ -3,7 +3,7 @@
 //! Called by the broker (server side), by our own test client, and by whoever reads entries. It must never know about
 //! sessions: which command is allowed when, and what an id refers to, is the caller's business.
 
-mod base64;
+pub mod base64;
 pub mod batch;
 pub mod command;
 pub mod entry;
