@@ -1,6 +1,7 @@
 //! A snapshot as Pulsar writes it: `PositionInfo`, the record of a cursor ledger.
 
-use super::ranges::{AckedRange, AckedSet};
+use super::batches::Batches;
+use super::ranges::AckedRange;
 use super::snapshot::Snapshot;
 use crate::managed_ledger::MarkDelete;
 use bytes::Bytes;
@@ -13,8 +14,8 @@ use prost::Message;
 pub(super) fn encode(snapshot: &Snapshot) -> Bytes {
     let (ledger_id, entry_id) = snapshot.mark.to_wire();
     let (mut sparse, mut dense) = (Vec::new(), Vec::new());
-    for ranges in snapshot.ranges.chunk_by(|one, other| one.ledger_id == other.ledger_id) {
-        match encode_bits(ranges) {
+    for ranges in snapshot.acked.ledgers() {
+        match encode_bits(ranges.clone()) {
             Some(bits) => dense.push(bits),
             None => sparse.extend(encode_ranges(ranges)),
         }
@@ -40,14 +41,13 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Snapshot, String> {
     }
     let batches = decode_batches(&info.batched_entry_deletion_index_info)?;
     let properties = decode_properties(info.properties);
-    Ok(Snapshot { mark, ranges: merge(ranges), batches, properties })
+    Ok(Snapshot { mark, acked: ranges.into_iter().collect(), batches, properties })
 }
 
-pub(super) fn encode_ranges(ranges: &[AckedRange]) -> Vec<wire::MessageRange> {
+pub(super) fn encode_ranges(ranges: impl Iterator<Item = AckedRange>) -> Vec<wire::MessageRange> {
     let end =
         |ledger: LedgerId, entry| wire::NestedPositionInfo { ledger_id: ledger.to_wire(), entry_id: entry };
     ranges
-        .iter()
         .map(|range| wire::MessageRange {
             lower_endpoint: end(range.ledger_id, EntryId::option_to_wire(range.first.prev())),
             upper_endpoint: end(range.ledger_id, range.last.to_wire()),
@@ -73,8 +73,8 @@ pub(super) fn decode_ranges(ranges: &[wire::MessageRange]) -> Result<Vec<AckedRa
     Ok(decoded)
 }
 
-pub(super) fn encode_batches(batches: &[(Position, Vec<u64>)]) -> Vec<wire::BatchedEntryDeletionIndexInfo> {
-    let one = |(position, set): &(Position, Vec<u64>)| wire::BatchedEntryDeletionIndexInfo {
+pub(super) fn encode_batches(batches: &Batches) -> Vec<wire::BatchedEntryDeletionIndexInfo> {
+    let one = |(position, set): (Position, &[u64])| wire::BatchedEntryDeletionIndexInfo {
         position: wire::NestedPositionInfo {
             ledger_id: position.ledger_id.to_wire(),
             entry_id: position.entry_id.to_wire(),
@@ -84,13 +84,13 @@ pub(super) fn encode_batches(batches: &[(Position, Vec<u64>)]) -> Vec<wire::Batc
     batches.iter().map(one).collect()
 }
 
-pub(super) fn decode_batches(
-    batches: &[wire::BatchedEntryDeletionIndexInfo],
-) -> Result<Vec<(Position, Vec<u64>)>, String> {
-    let one = |batch: &wire::BatchedEntryDeletionIndexInfo| {
-        Ok((position(&batch.position)?, batch.delete_set.iter().map(|word| *word as u64).collect()))
-    };
-    batches.iter().map(one).collect()
+pub(super) fn decode_batches(batches: &[wire::BatchedEntryDeletionIndexInfo]) -> Result<Batches, String> {
+    let mut decoded = Batches::default();
+    for batch in batches {
+        let set = batch.delete_set.iter().map(|word| *word as u64).collect();
+        decoded.restore(position(&batch.position)?, set);
+    }
+    Ok(decoded)
 }
 
 pub(super) fn encode_properties(properties: &[(String, i64)]) -> Vec<wire::LongProperty> {
@@ -108,14 +108,15 @@ fn position(wire: &wire::NestedPositionInfo) -> Result<Position, String> {
 }
 
 /// The ranges of one ledger as words of bits, if that is shorter: a range takes about twice the bytes of a word.
-fn encode_bits(ranges: &[AckedRange]) -> Option<wire::LongListMap> {
-    let last = ranges.last()?;
+fn encode_bits(ranges: impl Iterator<Item = AckedRange> + Clone) -> Option<wire::LongListMap> {
+    let (number, last) = ranges.clone().fold((0_usize, None), |(number, _), range| (number + 1, Some(range)));
+    let last = last?;
     let words = usize::try_from(last.last.0 / 64).ok()?.checked_add(1)?;
-    if words > ranges.len().checked_mul(2)? {
+    if words > number.checked_mul(2)? {
         return None;
     }
     let mut values = vec![0_u64; words];
-    for entry in ranges.iter().flat_map(|range| range.first.0..=range.last.0) {
+    for entry in ranges.flat_map(|range| range.first.0..=range.last.0) {
         values[(entry / 64) as usize] |= 1 << (entry % 64);
     }
     Some(wire::LongListMap {
@@ -141,13 +142,6 @@ fn decode_bits(ledger: &wire::LongListMap) -> Result<Vec<AckedRange>, String> {
     Ok(ranges)
 }
 
-/// In order and without overlaps, whatever the record says.
-fn merge(ranges: Vec<AckedRange>) -> Vec<AckedRange> {
-    let mut set = AckedSet::default();
-    ranges.into_iter().for_each(|range| set.insert_range(range));
-    set.iter().collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,10 +154,12 @@ mod tests {
     #[test]
     fn a_snapshot_survives_encoding() {
         let at = |ledger, entry| Position::new(LedgerId(ledger), EntryId(entry));
+        let mut batches = Batches::default();
+        batches.restore(at(3, 5), vec![u64::MAX, 1]);
         let snapshot = Snapshot {
             mark: MarkDelete::before(LedgerId(3)),
-            ranges: vec![range(3, 1, 4), range(3, 9, 9), range(5, 0, 70_000)],
-            batches: vec![(at(3, 5), vec![u64::MAX, 1])],
+            acked: [range(3, 1, 4), range(3, 9, 9), range(5, 0, 70_000)].into_iter().collect(),
+            batches,
             properties: vec![("n".into(), -4)],
         };
         assert_eq!(decode(&encode(&snapshot)), Ok(snapshot));
@@ -175,8 +171,11 @@ mod tests {
         let ranges: Vec<_> = (0..25_000).map(|number| range(3, number * 2, number * 2)).collect();
         let snapshot = Snapshot {
             mark: MarkDelete::before(LedgerId(2)),
-            ranges: [vec![range(2, 7, 9)], ranges, vec![range(9, 4_000_000, 4_000_001)]].concat(),
-            batches: Vec::new(),
+            acked: [vec![range(2, 7, 9)], ranges, vec![range(9, 4_000_000, 4_000_001)]]
+                .concat()
+                .into_iter()
+                .collect(),
+            batches: Batches::default(),
             properties: Vec::new(),
         };
         let record = encode(&snapshot);
@@ -196,7 +195,7 @@ mod tests {
             ..Default::default()
         };
         let decoded = decode(&info.encode_to_vec()).unwrap();
-        assert_eq!(decoded.ranges, [range(2, 2, 3), range(2, 63, 65)]);
+        assert_eq!(decoded.acked.iter().collect::<Vec<_>>(), [range(2, 2, 3), range(2, 63, 65)]);
     }
 
     #[test]

@@ -34,7 +34,7 @@ impl Head {
             mark_delete_ledger_id: mark.map(|(ledger, _)| ledger),
             mark_delete_entry_id: mark.map(|(_, entry)| entry),
             individual_deleted_messages: inline
-                .map_or_else(Vec::new, |inline| codec::encode_ranges(&inline.ranges)),
+                .map_or_else(Vec::new, |inline| codec::encode_ranges(inline.acked.iter())),
             properties: inline.map_or_else(Vec::new, |inline| codec::encode_properties(&inline.properties)),
             last_active: Some(self.last_active_ms as i64),
             batched_entry_deletion_index_info: inline
@@ -56,7 +56,7 @@ impl Head {
             Some(id) => Some(Snapshot {
                 mark: MarkDelete::from_wire(id, info.mark_delete_entry_id.unwrap_or(-1))
                     .ok_or("the mark-delete has no ledger")?,
-                ranges: codec::decode_ranges(&info.individual_deleted_messages)?,
+                acked: codec::decode_ranges(&info.individual_deleted_messages)?.into_iter().collect(),
                 batches: codec::decode_batches(&info.batched_entry_deletion_index_info)?,
                 properties: codec::decode_properties(info.properties),
             }),
@@ -84,8 +84,10 @@ mod tests {
             ledger: None,
             snapshot: Some(Snapshot {
                 mark: MarkDelete { ledger_id: LedgerId(4), entry: Some(EntryId(2)) },
-                ranges: vec![AckedRange { ledger_id: LedgerId(4), first: EntryId(4), last: EntryId(5) }],
-                batches: vec![],
+                acked: [AckedRange { ledger_id: LedgerId(4), first: EntryId(4), last: EntryId(5) }]
+                    .into_iter()
+                    .collect(),
+                batches: Default::default(),
                 properties: vec![("p".into(), 1)],
             }),
             properties: BTreeMap::from([("k".into(), "v".into())]),
@@ -96,7 +98,7 @@ mod tests {
         let decoded = Head::decode(&beside.encode()).unwrap();
         assert_eq!(decoded.ledger, Some(LedgerId(9)));
         let snapshot = decoded.snapshot.unwrap();
-        assert_eq!((snapshot.mark, snapshot.ranges), (beside.snapshot.unwrap().mark, vec![]));
+        assert_eq!((snapshot.mark, snapshot.acked.len()), (beside.snapshot.unwrap().mark, 0));
     }
 
     proptest! {

@@ -8,6 +8,7 @@ mod codec;
 mod error;
 mod head;
 mod ranges;
+mod record;
 mod snapshot;
 mod state;
 mod store;

@@ -5,6 +5,7 @@ use magnetar_proto::ids::{EntryId, LedgerId, Position};
 use roaring::RoaringBitmap;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// Entries that follow each other in one ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,10 +27,10 @@ impl fmt::Display for AckedRange {
 }
 
 /// A set of positions, compact where they are dense: a bit per entry at worst, a few bytes per run at best. Every bitmap
-/// in it has a member.
+/// in it has a member. Cloning is cheap: a clone shares the bitmap of each ledger until one of the two changes it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct AckedSet {
-    ledgers: BTreeMap<LedgerId, RoaringBitmap>,
+    ledgers: BTreeMap<LedgerId, Arc<RoaringBitmap>>,
     len: u64,
 }
 
@@ -46,7 +47,7 @@ impl AckedSet {
     /// False if it was there, or if the ledger is of a size that does not occur (2^32 entries).
     pub(super) fn insert(&mut self, position: Position) -> bool {
         let Some(entry) = index(position.entry_id) else { return false };
-        let new = self.ledgers.entry(position.ledger_id).or_default().insert(entry);
+        let new = Arc::make_mut(self.ledgers.entry(position.ledger_id).or_default()).insert(entry);
         self.len += u64::from(new);
         new
     }
@@ -56,7 +57,8 @@ impl AckedSet {
         let Some(first) = index(range.first) else { return };
         let last = index(range.last).unwrap_or(u32::MAX);
         if first <= last {
-            self.len += self.ledgers.entry(range.ledger_id).or_default().insert_range(first..=last);
+            let bitmap = Arc::make_mut(self.ledgers.entry(range.ledger_id).or_default());
+            self.len += bitmap.insert_range(first..=last);
         }
     }
 
@@ -82,7 +84,13 @@ impl AckedSet {
         }
         let Some(entry) = mark.entry else { return };
         if let Some(bitmap) = self.ledgers.get_mut(&mark.ledger_id) {
-            self.len -= bitmap.remove_range(..=index(entry).unwrap_or(u32::MAX));
+            let past = ..=index(entry).unwrap_or(u32::MAX);
+            // Mostly nothing is there, and a shared bitmap need not be copied.
+            if bitmap.min().is_none_or(|lowest| !past.contains(&lowest)) {
+                return;
+            }
+            let bitmap = Arc::make_mut(bitmap);
+            self.len -= bitmap.remove_range(past);
             if bitmap.is_empty() {
                 self.ledgers.remove(&mark.ledger_id);
             }
@@ -91,14 +99,38 @@ impl AckedSet {
 
     /// The runs in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = AckedRange> {
-        self.ledgers.iter().flat_map(|(ledger_id, bitmap)| {
-            let mut iter = bitmap.iter();
-            std::iter::from_fn(move || next_run(&mut iter)).map(move |run| AckedRange {
-                ledger_id: *ledger_id,
-                first: EntryId(u64::from(*run.start())),
-                last: EntryId(u64::from(*run.end())),
-            })
-        })
+        self.ledgers().flatten()
+    }
+
+    /// The runs of each ledger, in order.
+    pub(super) fn ledgers(&self) -> impl Iterator<Item = impl Iterator<Item = AckedRange> + Clone> {
+        self.ledgers.iter().map(|(ledger_id, bitmap)| Runs { ledger_id: *ledger_id, iter: bitmap.iter() })
+    }
+}
+
+impl FromIterator<AckedRange> for AckedSet {
+    /// Ranges in any order, with or without overlaps.
+    fn from_iter<T: IntoIterator<Item = AckedRange>>(ranges: T) -> Self {
+        let mut set = AckedSet::default();
+        ranges.into_iter().for_each(|range| set.insert_range(range));
+        set
+    }
+}
+
+/// The runs of one ledger.
+#[derive(Clone)]
+struct Runs<'a> {
+    ledger_id: LedgerId,
+    iter: roaring::bitmap::Iter<'a>,
+}
+
+impl Iterator for Runs<'_> {
+    type Item = AckedRange;
+
+    fn next(&mut self) -> Option<AckedRange> {
+        let run = next_run(&mut self.iter)?;
+        let entry = |number: u32| EntryId(u64::from(number));
+        Some(AckedRange { ledger_id: self.ledger_id, first: entry(*run.start()), last: entry(*run.end()) })
     }
 }
 

@@ -18,6 +18,9 @@ pub enum AckOutcome {
     },
     /// The whole entry is newly acknowledged.
     Entry,
+    /// As many partly acknowledged batches as can be kept are there already: nothing was acknowledged, and must not be
+    /// confirmed. Acknowledging whole entries is always possible.
+    Refused,
 }
 
 /// Everything up to the mark-delete position is acknowledged, nothing directly after it is, and what is acknowledged
@@ -40,14 +43,11 @@ impl Cursor {
 
     /// The cursor as it was when the snapshot was taken, fitted to the ledgers as they are now.
     pub fn restore(snapshot: &Snapshot, ledgers: &LedgerList) -> Self {
-        let mut cursor = Self::new(snapshot.mark);
-        snapshot.ranges.iter().for_each(|range| cursor.acked.insert_range(*range));
-        for (position, set) in &snapshot.batches {
-            if !cursor.acked.contains(*position) {
-                cursor.batches.restore(*position, set.clone());
-            }
-        }
-        cursor.properties.clone_from(&snapshot.properties);
+        let Snapshot { mark, acked, batches, properties } = snapshot.clone();
+        let mut cursor = Self { mark, acked, batches, properties };
+        let done: Vec<Position> =
+            snapshot.batches.iter().map(|(at, _)| at).filter(|at| snapshot.acked.contains(*at)).collect();
+        done.into_iter().for_each(|position| cursor.batches.remove(position));
         cursor.fit(ledgers);
         cursor
     }
@@ -72,9 +72,12 @@ impl Cursor {
         self.acked.len()
     }
 
-    /// They as ranges, in order.
-    pub fn ranges(&self) -> Vec<AckedRange> {
-        self.acked.iter().collect()
+    /// They as ranges, in order: the first `most` of them, and how many there are.
+    pub fn ranges(&self, most: usize) -> (Vec<AckedRange>, u64) {
+        let mut ranges = self.acked.iter();
+        let first: Vec<AckedRange> = ranges.by_ref().take(most).collect();
+        let number = first.len() as u64 + ranges.count() as u64;
+        (first, number)
     }
 
     /// Numbers that came with the mark-delete position.
@@ -116,6 +119,7 @@ impl Cursor {
         match self.batches.narrow(position, remaining, size) {
             Narrowed::Unchanged => AckOutcome::Nothing,
             Narrowed::Some(newly) => AckOutcome::Partly { newly },
+            Narrowed::Refused => AckOutcome::Refused,
             Narrowed::All => {
                 if self.ack(position, ledgers) {
                     AckOutcome::Entry
@@ -127,15 +131,16 @@ impl Cursor {
     }
 
     /// Acknowledges everything before `position`, and of the entry there all, or those messages that the given bit set
-    /// of a batch (with the batch's size) leaves clear. Beyond the last confirmed entry it does nothing.
+    /// of a batch (with the batch's size) leaves clear. Beyond the last confirmed entry it does nothing. Answers
+    /// [`AckOutcome::Entry`] when anything before the entry was newly acknowledged.
     pub fn ack_cumulative(
         &mut self,
         position: Position,
         batch: Option<(&[u64], u32)>,
         ledgers: &LedgerList,
-    ) -> bool {
+    ) -> AckOutcome {
         if self.mark.covers(position) || ledgers.last_confirmed().is_none_or(|last| position > last) {
-            return false;
+            return AckOutcome::Nothing;
         }
         let mark = match batch {
             None if exists(position, ledgers) => position.into(),
@@ -145,11 +150,11 @@ impl Cursor {
         if moved {
             self.advance(mark, ledgers);
         }
-        match batch {
-            Some((remaining, size)) => {
-                self.ack_batch(position, remaining, size, ledgers) != AckOutcome::Nothing || moved
-            }
-            None => moved,
+        let of_batch = batch.map(|(remaining, size)| self.ack_batch(position, remaining, size, ledgers));
+        match of_batch {
+            None | Some(AckOutcome::Nothing) if moved => AckOutcome::Entry,
+            Some(outcome) => outcome,
+            None => AckOutcome::Nothing,
         }
     }
 
@@ -164,8 +169,8 @@ impl Cursor {
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
             mark: self.mark,
-            ranges: self.acked.iter().collect(),
-            batches: self.batches.iter().map(|(position, set)| (position, set.to_vec())).collect(),
+            acked: self.acked.clone(),
+            batches: self.batches.clone(),
             properties: self.properties.clone(),
         }
     }

@@ -4,14 +4,15 @@
 use super::codec;
 use super::error::CursorError;
 use super::head::Head;
+use super::record::{self, Piece};
 use super::snapshot::Snapshot;
 use super::state::Cursor;
 use crate::managed_ledger::{LedgerList, MlConfig, MlEnv, put_checked};
 use bytes::Bytes;
 use magnetar_common::metadata::{Expect, MetadataError, Version};
 use magnetar_common::{layout, topic_name};
-use magnetar_ledger::{Event, LedgerError, Writer};
-use magnetar_proto::ids::LedgerId;
+use magnetar_ledger::{Event, LedgerError, Reader, Writer};
+use magnetar_proto::ids::{EntryId, LedgerId};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -19,8 +20,8 @@ use std::sync::{Mutex, PoisonError};
 const MAX_RECORDS: u64 = 50_000;
 /// Or after so many bytes.
 const MAX_LEDGER_BYTES: u64 = 64 << 20;
-/// A bookie takes entries of 5 MiB.
-const MAX_RECORD_BYTES: usize = 4 << 20;
+/// Some millions of acknowledged ranges or partly acknowledged batches; a subscription with more has other troubles.
+const MAX_RECORD_BYTES: usize = 128 << 20;
 /// A state up to this size is folded into the head when the cursor is closed or taken over; a larger one stays in its
 /// ledger, for a metadata store is no place for it.
 const MAX_INLINE_BYTES: usize = 32 << 10;
@@ -93,18 +94,19 @@ impl CursorStore {
         Ok((store, Cursor::restore(&snapshot, ledgers), properties))
     }
 
-    /// Makes the snapshot durable, which replaces all earlier ones.
+    /// Makes the snapshot durable, which replaces all earlier ones. Gives the bytes written.
     ///
     /// # Errors
     /// See [`CursorError::is_final`]; if it is not, an earlier snapshot or this one is durable, and it may be tried again.
-    pub async fn persist(&mut self, snapshot: Snapshot) -> Result<(), CursorError> {
+    pub async fn persist(&mut self, snapshot: Snapshot) -> Result<usize, CursorError> {
         let record = codec::encode(&snapshot);
+        let bytes = record.len();
         if record.len() > MAX_RECORD_BYTES {
             return Err(CursorError::TooLarge { name: self.name.clone(), bytes: record.len() });
         }
         if let Some(writer) = self.writer.get_mut().as_mut().filter(|writer| !is_full(writer)) {
             match append(writer, record.clone()).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(bytes),
                 // Whoever has fenced it has changed the head as well: writing the next one tells.
                 Err(error) => {
                     tracing::warn!(managed_ledger = self.managed_ledger, cursor = self.name, %error, "write a cursor");
@@ -112,7 +114,8 @@ impl CursorStore {
                 }
             }
         }
-        self.begin_ledger(snapshot, record).await
+        self.begin_ledger(snapshot, record).await?;
+        Ok(bytes)
     }
 
     /// Makes the snapshot durable where the next owner finds it quickest: in the head, if it is not too large.
@@ -199,10 +202,41 @@ impl CursorStore {
             }
             Err(error) => return Err(error.into()),
         };
-        let Some(last) = reader.last_entry() else { return Ok(None) };
-        let entries = reader.read(last, last, usize::MAX).await?;
-        let (_, record) = entries.first().ok_or_else(|| self.corrupt("its last record is missing".into()))?;
-        codec::decode(record).map(Some).map_err(|reason| self.corrupt(reason))
+        match self.newest_record(&reader).await? {
+            Some(record) => codec::decode(&record).map(Some).map_err(|reason| self.corrupt(reason)),
+            None => Ok(None),
+        }
+    }
+
+    /// The newest record that is complete: one that a crash cut short was never confirmed to anybody.
+    async fn newest_record(&self, reader: &Reader) -> Result<Option<Bytes>, CursorError> {
+        let mut end = reader.last_entry();
+        while let Some(last) = end {
+            let (index, complete) = match self.pieces(reader, last, last).await?.pop() {
+                Some(Piece::Whole(record)) => return Ok(Some(record)),
+                Some(Piece::Part { index, count, .. }) => (u64::from(index), index + 1 == count),
+                None => return Err(self.corrupt("its last record is missing".into())),
+            };
+            let first = last.0.checked_sub(index).map(EntryId);
+            let first = first.ok_or_else(|| self.corrupt("a record has no beginning".into()))?;
+            if complete {
+                let record = record::join(self.pieces(reader, first, last).await?);
+                return record.map(Some).map_err(|reason| self.corrupt(reason));
+            }
+            end = first.prev();
+        }
+        Ok(None)
+    }
+
+    async fn pieces(
+        &self,
+        reader: &Reader,
+        first: EntryId,
+        last: EntryId,
+    ) -> Result<Vec<Piece>, CursorError> {
+        let entries = reader.read(first, last, usize::MAX).await?;
+        let pieces = entries.into_iter().map(|(_, entry)| record::parse(entry));
+        pieces.collect::<Result<_, _>>().map_err(|reason| self.corrupt(reason))
     }
 
     /// Writes the head, with the state in it if it fits, and lets go of the ledger then. The head is written even if
@@ -272,9 +306,21 @@ impl CursorStore {
         }
     }
 
-    /// The head knows only the longer form of ranges, so it is measured itself.
+    /// The head knows only the longer form of ranges, so it is measured itself, unless the shorter one is too long.
     fn fits_head(&self, snapshot: &Snapshot) -> bool {
-        self.head(None, snapshot.clone()).encode().len() <= MAX_INLINE_BYTES
+        codec::encode(snapshot).len() <= MAX_INLINE_BYTES
+            && self.head(None, snapshot.clone()).encode().len() <= MAX_INLINE_BYTES
+    }
+
+    /// Writes all parts of a large record but the last one, as a crash would leave it.
+    #[cfg(test)]
+    pub(super) async fn append_torn(&mut self, snapshot: Snapshot) {
+        let mut parts = record::split(codec::encode(&snapshot));
+        parts.pop().expect("a record has a part");
+        let writer = self.writer.get_mut().as_mut().expect("a ledger is open");
+        for part in parts {
+            append_entry(writer, part).await.expect("appended");
+        }
     }
 
     fn corrupt(&self, reason: String) -> CursorError {
@@ -297,9 +343,16 @@ fn is_full(writer: &Writer) -> bool {
         || writer.length() >= MAX_LEDGER_BYTES
 }
 
-/// Returns when the record is durable.
+/// Returns when the record is durable. One part is under way at a time: the writer does not bound what is.
 async fn append(writer: &mut Writer, record: Bytes) -> Result<(), LedgerError> {
-    let id = writer.append(record).map_err(|refused| refused.error)?;
+    for entry in record::split(record) {
+        append_entry(writer, entry).await?;
+    }
+    Ok(())
+}
+
+async fn append_entry(writer: &mut Writer, entry: Bytes) -> Result<(), LedgerError> {
+    let id = writer.append(entry).map_err(|refused| refused.error)?;
     while writer.last_add_confirmed().is_none_or(|last| last < id) {
         if let Event::Failed(error) = writer.next().await {
             return Err(error);

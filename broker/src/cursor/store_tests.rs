@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::managed_ledger::test_cluster::{Cluster, NAME, append, small_ledgers};
-use crate::managed_ledger::{LedgerList, MlConfig};
-use magnetar_proto::ids::Position;
+use crate::managed_ledger::{LedgerInfo, LedgerList, LedgerState, MlConfig};
+use magnetar_proto::ids::{EntryId, LedgerId, Position};
 use std::collections::BTreeMap;
 
 fn properties() -> BTreeMap<String, String> {
@@ -131,5 +131,62 @@ async fn a_deleted_cursor_is_gone_with_its_ledger() {
         CursorStore::remove(&cluster.env, &MlConfig::default(), NAME, "sub/1").await.unwrap();
     }
     assert_eq!(CursorStore::list(&cluster.env, NAME).await.unwrap(), Vec::<String>::new());
+    cluster.stop().await;
+}
+
+/// A subscription that acknowledged every other one of two million entries, and one message of each of 1 000 batches.
+fn a_million_holes() -> (LedgerList, Cursor) {
+    let state = LedgerState::Closed { entries: 2_000_000, size: 1, closed_at_ms: 1 };
+    let list = LedgerList::new(BTreeMap::from([(LedgerId(1_000), LedgerInfo::new(state))]));
+    let mut cursor = Cursor::new(list.earliest());
+    for number in 0..1_000_000 {
+        assert!(cursor.ack(Position::new(LedgerId(1_000), EntryId(2 * number + 1)), &list));
+    }
+    for number in 0..1_000 {
+        let batch = Position::new(LedgerId(1_000), EntryId(2_000 * number));
+        assert_eq!(cursor.ack_batch(batch, &[0b10], 2, &list), AckOutcome::Partly { newly: 1 });
+    }
+    (list, cursor)
+}
+
+#[tokio::test]
+async fn a_million_holes_survive_twenty_owners_that_vanish() {
+    let cluster = Cluster::start().await;
+    let (list, mut cursor) = a_million_holes();
+    let mut store = create(&cluster, &Cursor::new(list.earliest())).await;
+    for owner in 0..20 {
+        let batch = Position::new(LedgerId(1_000), EntryId(2_000 * owner + 2));
+        cursor.ack_batch(batch, &[0b1], 2, &list);
+        cursor.ack(Position::new(LedgerId(1_000), EntryId(2_000 * owner + 4)), &list);
+        store.persist(cursor.snapshot()).await.unwrap();
+        drop(store);
+        let (next, recovered) = recover(&cluster, &list).await;
+        assert!(recovered == cursor, "owner {owner} lost an acknowledgement");
+        store = next;
+    }
+    assert_eq!(cursor.individually_acked(), 1_000_020);
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_state_larger_than_an_entry_survives_and_a_torn_write_of_it_is_passed_over() {
+    let cluster = Cluster::start().await;
+    let (list, mut cursor) = a_million_holes();
+    for number in 0..90_000 {
+        let batch = Position::new(LedgerId(1_000), EntryId(2 * number));
+        cursor.ack_batch(batch, &[u64::MAX - 1, 1], 65, &list);
+    }
+    let mut store = create(&cluster, &cursor).await;
+    assert!(store.persist(cursor.snapshot()).await.unwrap() > 2 << 20);
+    drop(store);
+    let (mut store, recovered) = recover(&cluster, &list).await;
+    assert!(recovered == cursor);
+    store.persist(cursor.snapshot()).await.unwrap();
+    store.append_torn(cursor.snapshot()).await;
+    drop(store);
+    let (store, recovered) = recover(&cluster, &list).await;
+    assert!(recovered == cursor);
+    store.close(recovered.snapshot()).await.unwrap();
+    assert!(recover(&cluster, &list).await.1 == cursor);
     cluster.stop().await;
 }

@@ -55,17 +55,21 @@ impl Topic {
             }
             subscription.due = true;
             let waiter = waiter(subscription);
-            match (&mut subscription.durability, waiter, refused) {
-                (_, Some(waiter), Some(text)) => {
-                    waiter.answer(Some((api::ServerError::NotAllowedError, text)))
+            let waiter = match refused {
+                None => waiter,
+                Some(text) => {
+                    tracing::debug!(subscription = %name, text, "acknowledgement refused, or a part of it");
+                    if let Some(waiter) = waiter {
+                        waiter.answer(Some((api::ServerError::NotAllowedError, text)));
+                    }
+                    None
                 }
-                (_, None, Some(text)) => {
-                    tracing::debug!(subscription = %name, text, "acknowledgement ignored")
-                }
-                (Some(durability), waiter, None) => durability.changed(waiter, cx.now),
+            };
+            match (&mut subscription.durability, waiter) {
+                (Some(durability), waiter) => durability.changed(waiter, cx.now),
                 // A reader's acknowledgements live in memory only.
-                (None, Some(waiter), None) => waiter.answer(None),
-                (None, None, None) => {}
+                (None, Some(waiter)) => waiter.answer(None),
+                (None, None) => {}
             }
         });
     }
@@ -76,7 +80,7 @@ impl Subscription {
         let mut ids = command.message_id.iter().filter_map(Acked::from_wire);
         // An id beyond the end is a client's mistake; taking it would acknowledge messages nobody has seen.
         let exists = |acked: &Acked| cx.ledgers.last_confirmed().is_some_and(|last| acked.position <= last);
-        let mut messages = 0;
+        let (mut messages, mut refused) = (0, false);
         if command.ack_type() == AckType::Cumulative {
             let single = matches!(self.kind, SubscriptionType::Exclusive | SubscriptionType::Failover);
             if !single {
@@ -86,12 +90,17 @@ impl Subscription {
                 let before = self.backlog(cx.ledgers);
                 let remaining = (!acked.remaining.is_empty()).then_some(acked.remaining.as_slice());
                 let size = acked.batch_size.unwrap_or(64 * acked.remaining.len() as u32);
-                self.cursor.ack_cumulative(acked.position, remaining.map(|set| (set, size)), cx.ledgers);
+                let batch = remaining.map(|set| (set, size));
+                let outcome = self.cursor.ack_cumulative(acked.position, batch, cx.ledgers);
+                refused = outcome == AckOutcome::Refused;
                 messages = before.saturating_sub(self.backlog(cx.ledgers));
             }
         } else {
             for acked in ids.filter(exists) {
-                messages += u64::from(self.ack_one(acked, cx));
+                match self.ack_one(acked, cx) {
+                    Some(newly) => messages += u64::from(newly),
+                    None => refused = true,
+                }
             }
         }
         self.counters.acked.add(messages, 0);
@@ -100,26 +109,36 @@ impl Subscription {
             consumer.acked.add(messages, 0);
             consumer.last_acked_ms = cx.now_ms;
         }
-        Ok(())
+        match refused {
+            true => {
+                Err("too many batches are acknowledged in part; acknowledge all messages of some first"
+                    .into())
+            }
+            false => Ok(()),
+        }
     }
 
-    /// Answers how many messages that acknowledged, as far as is known.
-    fn ack_one(&mut self, acked: Acked, cx: &Context<'_>) -> u32 {
+    /// Answers how many messages that acknowledged, as far as is known; `None` if it could not be kept.
+    fn ack_one(&mut self, acked: Acked, cx: &Context<'_>) -> Option<u32> {
+        let position = acked.position;
         if acked.remaining.is_empty() {
-            return u32::from(self.ack_entry(acked.position, cx));
+            return Some(u32::from(self.ack_entry(position, cx)));
         }
-        let known = cx.cache.get(acked.position).map(|entry| entry.summary.num_messages);
-        let size = known.or(acked.batch_size).unwrap_or(64 * acked.remaining.len() as u32);
-        match self.cursor.ack_batch(acked.position, &acked.remaining, size, cx.ledgers) {
-            AckOutcome::Nothing => 0,
+        // Of a batch of which nothing was acknowledged, the holder has all messages. Some clients do not tell the size.
+        let known = cx.cache.get(position).map(|entry| entry.summary.num_messages).or(acked.batch_size);
+        let size = known.or_else(|| self.dispatcher.held_messages(position));
+        let size = size.unwrap_or(64 * acked.remaining.len() as u32);
+        match self.cursor.ack_batch(position, &acked.remaining, size, cx.ledgers) {
+            AckOutcome::Nothing => Some(0),
             AckOutcome::Partly { newly } => {
-                self.dispatcher.acked_partially(acked.position, newly);
-                newly
+                self.dispatcher.acked_partially(position, newly);
+                Some(newly)
             }
             AckOutcome::Entry => {
-                self.dispatcher.acked(acked.position);
-                1
+                self.dispatcher.acked(position);
+                Some(1)
             }
+            AckOutcome::Refused => None,
         }
     }
 

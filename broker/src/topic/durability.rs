@@ -1,7 +1,8 @@
 //! When a durable subscription's cursor is written, and who is told.
 //!
 //! One write is under way at a time; what changes meanwhile goes into the next one. An acknowledgement whose client
-//! waits for the answer is written at once, others at most every [`PERSIST_EVERY`].
+//! waits for the answer is written at once, others at most every [`PERSIST_EVERY`]. After a large write the next one
+//! waits longer: a cursor with a million holes must not keep the bookies busy with nothing else.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -19,6 +20,9 @@ use crate::protocol::outbound::Outbound;
 
 /// Unconfirmed acknowledgements may be lost for this long by a crash: their messages are delivered again.
 const PERSIST_EVERY: Duration = Duration::from_millis(100);
+
+/// A cursor's share of what bookies can write, in bytes per second.
+const BYTES_PER_SECOND: u64 = 32 << 20;
 
 /// Pause after a write that failed.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -49,7 +53,7 @@ impl Waiter {
     }
 }
 
-type Write = JoinHandle<(CursorStore, Result<(), CursorError>)>;
+type Write = JoinHandle<(CursorStore, Result<usize, CursorError>)>;
 
 /// Versions count changes of the cursor: `durable <= writing <= version`.
 pub(crate) struct Durability {
@@ -61,8 +65,10 @@ pub(crate) struct Durability {
     durable: u64,
     writing_mark: MarkDelete,
     durable_mark: MarkDelete,
-    /// When the next write may begin; `None`: nothing to write.
+    /// When the next write is wanted; `None`: nothing to write.
     due: Option<Duration>,
+    /// No write begins earlier.
+    not_before: Duration,
     waiters: VecDeque<(u64, Waiter)>,
 }
 
@@ -78,6 +84,7 @@ impl Durability {
             writing_mark: mark,
             durable_mark: mark,
             due: None,
+            not_before: Duration::ZERO,
             waiters: VecDeque::new(),
         }
     }
@@ -102,7 +109,7 @@ impl Durability {
     }
 
     pub(crate) fn deadline(&self) -> Option<Duration> {
-        self.due.filter(|_| self.write.is_none())
+        self.due.filter(|_| self.write.is_none()).map(|due| due.max(self.not_before))
     }
 
     /// Begins a write if one is due.
@@ -113,7 +120,7 @@ impl Durability {
         stored: &mpsc::UnboundedSender<Stored>,
         now: Duration,
     ) {
-        if self.due.is_none_or(|due| due > now) {
+        if self.due.is_none_or(|due| due.max(self.not_before) > now) {
             return;
         }
         let Some(mut store) = self.store.take() else { return };
@@ -140,13 +147,17 @@ impl Durability {
             write.await.map_err(|error| TopicError::Persistence(format!("write the cursor: {error}")))?;
         self.store = Some(store);
         match result {
-            Ok(()) => {
+            Ok(bytes) => {
+                self.not_before = now + Duration::from_millis(bytes as u64 * 1_000 / BYTES_PER_SECOND);
                 self.written();
                 Ok(true)
             }
             Err(error) if error.is_final() => Err(TopicError::Persistence(error.to_string())),
             Err(error) => {
                 tracing::warn!(%error, "write the cursor");
+                if matches!(error, CursorError::TooLarge { .. }) {
+                    self.refuse(&error.to_string());
+                }
                 self.due = Some(now + RETRY_AFTER);
                 Ok(false)
             }
@@ -155,9 +166,19 @@ impl Durability {
 
     fn written(&mut self) {
         (self.durable, self.durable_mark) = (self.writing, self.writing_mark);
-        while self.waiters.front().is_some_and(|(version, _)| *version <= self.durable) {
+        self.answer(None);
+    }
+
+    /// What was to be written cannot be: whoever waits for it must know that it may come undone.
+    fn refuse(&mut self, text: &str) {
+        self.answer(Some((api::ServerError::PersistenceError, text.to_owned())));
+    }
+
+    /// Answers those who wait for what was written last.
+    fn answer(&mut self, error: Option<(api::ServerError, String)>) {
+        while self.waiters.front().is_some_and(|(version, _)| *version <= self.writing) {
             if let Some((_, waiter)) = self.waiters.pop_front() {
-                waiter.answer(None);
+                waiter.answer(error.clone());
             }
         }
     }

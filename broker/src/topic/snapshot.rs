@@ -14,6 +14,9 @@ use super::timestamp::iso8601;
 use crate::dispatch::{Dispatcher, Routing};
 use crate::managed_ledger::{LedgerList, LedgerState};
 
+/// Acknowledged ranges that internal stats spell out; their number tells of the others.
+const RANGES_SHOWN: usize = 1_000;
+
 impl Topic {
     pub(crate) fn stats(&mut self) -> TopicStats {
         let now = self.env.environment.clock.now();
@@ -177,7 +180,7 @@ fn subscription_stats(
         key_shared_mode,
         draining_hashes_count,
         draining_hashes_unacked_messages,
-        non_contiguous_deleted_messages_ranges: subscription.cursor.ranges().len() as u64,
+        non_contiguous_deleted_messages_ranges: subscription.cursor.ranges(0).1,
         subscription_properties: subscription.properties.clone(),
         ..SubscriptionStats::default()
     }
@@ -215,7 +218,7 @@ fn consumer_stats(
 }
 
 fn cursor(subscription: &Subscription, list: &LedgerList) -> CursorInternalStats {
-    let ranges = subscription.cursor.ranges();
+    let (ranges, number) = subscription.cursor.ranges(RANGES_SHOWN);
     let shown: Vec<String> = ranges.iter().map(|range| range.to_string()).collect();
     let (ahead, replay) = subscription.reads.pending();
     CursorInternalStats {
@@ -231,7 +234,7 @@ fn cursor(subscription: &Subscription, list: &LedgerList) -> CursorInternalStats
         state: if subscription.durability.is_some() { "Open" } else { "NoLedger" }.into(),
         active: !subscription.consumers.is_empty(),
         number_of_entries_since_first_not_acked_message: list.count_after(subscription.cursor.mark_delete()),
-        total_non_contiguous_deleted_messages_range: ranges.len() as u64,
+        total_non_contiguous_deleted_messages_range: number,
         subscription_have_pending_read: ahead,
         subscription_have_pending_replay_read: replay,
         properties: Default::default(),
