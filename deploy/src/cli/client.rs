@@ -216,17 +216,24 @@ async fn consume(args: ConsumeArgs) -> anyhow::Result<()> {
     outcome
 }
 
-/// Prints and acknowledges until `wanted` messages (0: without end) have come. An entry is acknowledged as a whole, so a
-/// batch is always printed to its end.
+/// Prints and acknowledges until `wanted` messages (0: without end) have come. What is left of a batch then stays in the
+/// subscription.
 async fn receive(consumers: &mut VecDeque<Consumer>, wanted: u64) -> anyhow::Result<()> {
     let mut received = 0;
     while wanted == 0 || received < wanted {
         let (index, entry) = next_entry(consumers).await?;
         match entry.messages() {
             Ok(messages) => {
-                for message in messages {
+                let room = if wanted == 0 { u64::MAX } else { wanted - received };
+                let taken = messages.len().min(usize::try_from(room).unwrap_or(usize::MAX));
+                for message in &messages[..taken] {
                     print(message.key.as_deref(), &message.payload)?;
-                    received += 1;
+                }
+                received += taken as u64;
+                if taken < messages.len() {
+                    consumers[index].ack_first(&entry, taken);
+                    consumers[index].flush_acks();
+                    break;
                 }
             }
             Err(error) => {

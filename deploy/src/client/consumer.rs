@@ -104,6 +104,16 @@ impl Consumer {
         }
     }
 
+    /// Acknowledges only the first `messages` of an entry's messages, as [`Consumer::ack`] does: the others are delivered
+    /// to whoever comes next.
+    pub(crate) fn ack_first(&mut self, entry: &Entry, messages: usize) {
+        self.acks.push(MessageIdData {
+            ack_set: entry.remaining_after(messages),
+            batch_size: i32::try_from(entry.summary.num_messages).ok(),
+            ..entry.id.clone()
+        });
+    }
+
     /// Sends the acknowledgements that have gathered.
     pub(crate) fn flush_acks(&mut self) {
         if self.acks.is_empty() {
@@ -156,6 +166,15 @@ impl Entry {
         self.ack_set.is_empty() || word.is_some_and(|word| (word >> (index % 64)) & 1 == 1)
     }
 
+    /// The set of messages that are left when the first `messages` of those to be delivered are acknowledged.
+    fn remaining_after(&self, messages: usize) -> Vec<i64> {
+        let mut set = vec![0_i64; self.summary.num_messages.div_ceil(64) as usize];
+        for index in (0..self.summary.num_messages).filter(|index| self.is_live(*index)).skip(messages) {
+            set[(index / 64) as usize] |= 1 << (index % 64);
+        }
+        set
+    }
+
     /// `ledger:entry`, for messages about it.
     pub(crate) fn name(&self) -> String {
         format!("{}:{}", self.id.ledger_id, self.id.entry_id)
@@ -192,4 +211,23 @@ impl Entry {
 
 fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_of_a_batch_is_what_was_to_come_and_was_not_taken() {
+        let summary = Summary { num_messages: 70, is_batch: true, ..Summary::default() };
+        let entry = |ack_set| Entry {
+            id: MessageIdData::default(),
+            ack_set,
+            summary: summary.clone(),
+            payload: Bytes::new(),
+        };
+        assert_eq!(entry(vec![]).remaining_after(69), [0, 1 << 5]);
+        assert_eq!(entry(vec![]).remaining_after(70), [0, 0]);
+        assert_eq!(entry(vec![0b1010_1000, 0b11]).remaining_after(2), [0b1000_0000, 0b11]);
+    }
 }
