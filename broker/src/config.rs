@@ -30,6 +30,8 @@ pub struct BrokerConfig {
     pub max_message_bytes: usize,
     /// Messages received and not yet durable, over all connections. At this limit publishing connections wait.
     pub publish_buffer_bytes: usize,
+    /// The newest entries of all topics, kept for consumers that keep up (and 64 KiB of each topic on top).
+    pub tail_cache_bytes: usize,
     /// A PING goes out this often; a peer silent for two of these is gone.
     pub keep_alive: Duration,
     /// How long a connection in the way of a newcomer has to answer a PING.
@@ -65,6 +67,7 @@ impl Default for BrokerConfig {
             ack_quorum: 2,
             max_message_bytes: MAX_MESSAGE_SIZE,
             publish_buffer_bytes: 128 * 1024 * 1024,
+            tail_cache_bytes: 256 * 1024 * 1024,
             keep_alive: Duration::from_secs(30),
             liveness_check: Duration::from_secs(5),
             auto_create_topics: true,

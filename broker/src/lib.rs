@@ -10,6 +10,7 @@ pub mod dispatch;
 pub mod managed_ledger;
 pub mod metrics;
 pub mod namespace;
+pub mod policies;
 pub mod protocol;
 pub mod schemas;
 pub mod service;

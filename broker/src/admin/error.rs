@@ -66,9 +66,10 @@ impl From<StoreError> for AdminError {
     fn from(error: StoreError) -> Self {
         match &error {
             StoreError::NotFound(_) => Self::new(StatusCode::NOT_FOUND, error.to_string()),
-            StoreError::Exists(_) | StoreError::NotEmpty(_) | StoreError::Contended(_) => {
-                Self::conflict(error.to_string())
-            }
+            StoreError::Exists(_)
+            | StoreError::NotEmpty(_)
+            | StoreError::Schema(_)
+            | StoreError::Contended(_) => Self::conflict(error.to_string()),
             StoreError::Invalid(_) => Self::precondition(error.to_string()),
             StoreError::Corrupt { .. } => Self::internal(error),
             StoreError::Metadata(_) => Self::failed(StatusCode::SERVICE_UNAVAILABLE, error),
@@ -85,7 +86,7 @@ impl From<LoadError> for AdminError {
             LoadError::UnknownNamespace(_) | LoadError::NotFound(_) | LoadError::NoSuchPartition { .. } => {
                 StatusCode::NOT_FOUND
             }
-            LoadError::Partitioned(_) | LoadError::NonPersistent(_) => StatusCode::METHOD_NOT_ALLOWED,
+            LoadError::Partitioned(_) => StatusCode::METHOD_NOT_ALLOWED,
             LoadError::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, error.to_string())
@@ -104,6 +105,7 @@ impl From<TopicError> for AdminError {
             | TopicError::ProducerBusy { .. }
             | TopicError::ProducerFenced(_)
             | TopicError::ConsumerBusy { .. }
+            | TopicError::BacklogFull { .. }
             | TopicError::ConsumerAssign(_) => StatusCode::PRECONDITION_FAILED,
             TopicError::NotAllowed(_) | TopicError::Terminated => StatusCode::METHOD_NOT_ALLOWED,
             TopicError::NotReady(_) => StatusCode::SERVICE_UNAVAILABLE,

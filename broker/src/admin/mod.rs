@@ -24,6 +24,7 @@ mod targets;
 mod tenants;
 #[cfg(test)]
 mod tests;
+mod topic_policies;
 mod topics;
 
 use std::sync::Arc;
@@ -51,6 +52,7 @@ pub fn router(service: Arc<BrokerService>) -> Router {
             .merge(partitions::routes())
             .merge(subscriptions::routes())
             .merge(entries::routes())
+            .merge(topic_policies::routes())
             .merge(permissions::of_topics())
     };
     let admin = Router::new()

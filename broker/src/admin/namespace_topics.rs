@@ -28,7 +28,7 @@ async fn list(
 ) -> AdminResult<Json<Vec<String>>> {
     targets::policies(&service, &name).await?;
     if params.get("mode") == Some("NON_PERSISTENT") {
-        return Ok(Json(Vec::new()));
+        return Ok(Json(targets::non_persistent(&service, &name)));
     }
     let topics = targets::names(&service, &name, params.flag("includeSystemTopic")).await?;
     Ok(Json(topics.iter().map(ToString::to_string).collect()))

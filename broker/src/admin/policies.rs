@@ -13,7 +13,7 @@ use super::{Routes, Service, targets};
 use crate::namespace::{Policies, StoreError};
 use crate::service::BrokerService;
 
-const BACKLOG_QUOTAS: &str = "backlog_quota_map";
+pub(super) const BACKLOG_QUOTAS: &str = "backlog_quota_map";
 
 /// Path, property of the record, and what may be in it. Checked before it is stored, because Pulsar's tools read the
 /// record back into typed classes.
@@ -49,7 +49,7 @@ const POLICIES: &[(&str, &str, Kind)] = &[
 ];
 
 #[derive(Clone, Copy)]
-enum Kind {
+pub(super) enum Kind {
     /// A whole number that is not negative.
     Count,
     Flag,
@@ -59,7 +59,7 @@ enum Kind {
 }
 
 impl Kind {
-    fn fits(self, value: &Value) -> bool {
+    pub(super) fn fits(self, value: &Value) -> bool {
         match self {
             Kind::Count => value.is_u64(),
             Kind::Flag => value.is_boolean(),
@@ -69,7 +69,7 @@ impl Kind {
         }
     }
 
-    fn called(self) -> &'static str {
+    pub(super) fn called(self) -> &'static str {
         match self {
             Kind::Count => "a whole number from 0",
             Kind::Flag => "true or false",
@@ -150,7 +150,7 @@ async fn backlog_quotas(service: Service, Namespace(name): Namespace) -> AdminRe
     Ok(Json(quotas.unwrap_or_else(|| json!({}))))
 }
 
-fn quota_type(params: &Params) -> AdminResult<&str> {
+pub(super) fn quota_type(params: &Params) -> AdminResult<&str> {
     match params.get("backlogQuotaType") {
         None => Ok("destination_storage"),
         Some(kind @ ("destination_storage" | "message_age")) => Ok(kind),

@@ -13,7 +13,10 @@ use serde_json::{Value, json};
 use super::error::{AdminError, AdminResult};
 use super::extract::{Body, InPath, Topic};
 use super::{Routes, Service, targets};
-use crate::namespace::SchemaRecord;
+use crate::namespace::{self, SchemaRecord, StoreError};
+use crate::policies::StoredPolicies;
+use crate::schemas::Rule;
+use crate::service::BrokerService;
 
 /// As REST spells the types, in the order of their numbers in the protocol.
 const TYPES: [&str; 23] = [
@@ -163,7 +166,7 @@ async fn all(service: Service, Topic(topic): Topic) -> AdminResult<Json<Value>> 
 async fn add(service: Service, Topic(topic): Topic, body: Body) -> AdminResult<Json<Value>> {
     targets::policies(&service, topic.namespace()).await?;
     let schema = body.json::<Posted>()?.into_schema(&topic)?;
-    let version = service.schemas.add(&topic, &schema).await?;
+    let version = service.schemas.add(&topic, &schema, rule(&service, &topic).await?.strategy).await?;
     Ok(Json(json!({ "version": version })))
 }
 
@@ -176,21 +179,29 @@ async fn remove(service: Service, Topic(topic): Topic) -> AdminResult<Json<Value
 
 async fn version_of(service: Service, Topic(topic): Topic, body: Body) -> AdminResult<Json<Value>> {
     let wanted = body.json::<Posted>()?.into_schema(&topic)?;
-    let mut versions = service.schemas.all(&topic).await?.into_iter();
-    let found = versions.find(|(_, record)| {
-        record.schema.r#type == wanted.r#type && record.schema.schema_data == wanted.schema_data
-    });
-    let (version, _) = found.ok_or_else(|| no_schema(&topic))?;
+    let found = namespace::version_of(&service.schemas.all(&topic).await?, &wanted);
+    let version = found.ok_or_else(|| no_schema(&topic))?;
     Ok(Json(json!({ "version": version })))
 }
 
-/// Every schema is taken so far, and the answer says so.
-async fn compatibility(Topic(topic): Topic, body: Body) -> AdminResult<Json<Value>> {
-    body.json::<Posted>()?.into_schema(&topic)?;
+async fn rule(service: &BrokerService, topic: &TopicName) -> AdminResult<Rule> {
+    Ok(StoredPolicies(service.store.clone()).schema_rule(topic).await?)
+}
+
+/// What adding the schema would answer, without adding it.
+async fn compatibility(service: Service, Topic(topic): Topic, body: Body) -> AdminResult<Json<Value>> {
+    let schema = body.json::<Posted>()?.into_schema(&topic)?;
+    let strategy = rule(&service, &topic).await?.strategy;
+    let reason = match service.schemas.check(&topic, &schema, strategy).await {
+        Ok(()) => None,
+        Err(StoreError::Schema(incompatible)) => Some(incompatible.to_string()),
+        Err(other) => return Err(other.into()),
+    };
     Ok(Json(json!({
-        "compatibility": true,
-        "isCompatibility": true,
-        "schemaCompatibilityStrategy": "ALWAYS_COMPATIBLE",
+        "compatibility": reason.is_none(),
+        "isCompatibility": reason.is_none(),
+        "schemaCompatibilityStrategy": strategy.name(),
+        "reason": reason,
     })))
 }
 

@@ -15,7 +15,7 @@ use super::extract::{Body, InPath, Params, Subscription, Topic};
 use super::message_id::MessageId;
 use super::{Routes, Service, change, targets};
 use crate::service::BrokerService;
-use crate::topic::{SeekTarget, StartPosition};
+use crate::topic::{SeekTarget, StartPosition, Why};
 
 pub(super) fn routes() -> Routes {
     let of_subscription = Router::new()
@@ -24,7 +24,8 @@ pub(super) fn routes() -> Routes {
         .route("/skip/{count}", post(skip))
         .route("/resetcursor", post(reset_to_message))
         .route("/resetcursor/{count}", post(reset_to_time))
-        .route("/expireMessages/{count}", post(expire));
+        .route("/expireMessages/{count}", post(expire))
+        .route("/why", get(why));
     Router::new()
         .route("/{tenant}/{namespace}/{topic}/subscriptions", get(list))
         .route("/{tenant}/{namespace}/{topic}/all_subscription/expireMessages/{count}", post(expire_all))
@@ -71,6 +72,15 @@ async fn create(
     let start = id.as_ref().map_or(Ok(StartPosition::Latest), MessageId::start)?;
     let properties = id.map(MessageId::into_properties).unwrap_or_default();
     on_each(&service, &topic, Which::Named(name), What::Create { start, properties }).await
+}
+
+/// Why nothing is delivered. 405 for a partitioned topic: ask about a partition.
+async fn why(
+    service: Service,
+    Topic(topic): Topic,
+    Subscription(name): Subscription,
+) -> AdminResult<Json<Why>> {
+    Ok(Json(targets::load(&service, &topic).await?.why(Some(&name)).await?))
 }
 
 async fn remove(

@@ -1,7 +1,7 @@
 //! Which topics a call is about: a plain topic is itself, a partitioned one is all its partitions.
 
 use futures_util::stream::{self, StreamExt};
-use magnetar_common::topic_name::{NamespaceName, TopicName};
+use magnetar_common::topic_name::{Domain, NamespaceName, TopicName};
 
 use super::error::{AdminError, AdminResult};
 use crate::namespace::{Policies, topic_list};
@@ -61,6 +61,15 @@ pub(super) fn loaded(service: &BrokerService, namespace: &NamespaceName) -> Vec<
     let handles = service.topics.loaded();
     let parsed = handles.iter().filter_map(|handle| handle.name().parse::<TopicName>().ok());
     parsed.filter(|topic| topic.namespace() == namespace).collect()
+}
+
+/// Names of the namespace's non-persistent topics that are in use on this broker, sorted: they are stored nowhere.
+pub(super) fn non_persistent(service: &BrokerService, namespace: &NamespaceName) -> Vec<String> {
+    let volatile =
+        loaded(service, namespace).into_iter().filter(|topic| topic.domain() == Domain::NonPersistent);
+    let mut names: Vec<String> = volatile.map(|topic| topic.to_string()).collect();
+    names.sort();
+    names
 }
 
 /// Closes the topics, as many as possible at a time; their clients come back.

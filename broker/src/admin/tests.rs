@@ -252,3 +252,50 @@ async fn lookup_and_metrics_answer_without_a_topic() {
     let metrics = admin.get("/metrics/").await.body;
     assert!(metrics.contains("pulsar_broker_topics_count{cluster=\"standalone\"} 0"), "{metrics}");
 }
+
+#[tokio::test]
+async fn a_schema_that_old_consumers_could_not_read_is_refused_unless_the_namespace_allows_it() {
+    let admin = Admin::start().await;
+    let path = "/admin/v2/schemas/public/default/t";
+    let field = |name: &str| json!({"name": name, "type": "int"});
+    let record = |fields: Value| {
+        let schema = json!({"type": "record", "name": "R", "fields": fields}).to_string();
+        json!({"type": "AVRO", "schema": schema, "properties": {}})
+    };
+    let (first, second) = (record(json!([field("a")])), record(json!([field("a"), field("b")])));
+    assert_eq!(admin.status("POST", &format!("{path}/schema"), first.clone()).await, 200);
+    let answer = admin.call("POST", &format!("{path}/compatibility"), &second.to_string()).await.json();
+    assert_eq!(
+        (&answer["isCompatibility"], &answer["schemaCompatibilityStrategy"]),
+        (&json!(false), &json!("FULL"))
+    );
+    assert!(answer["reason"].as_str().is_some_and(|reason| reason.contains("field b")), "{answer}");
+    let refused = admin.call("POST", &format!("{path}/schema"), &second.to_string()).await;
+    assert_eq!(refused.status, 409, "{}", refused.body);
+    let strategy = "/admin/v2/namespaces/public/default/schemaCompatibilityStrategy";
+    assert_eq!(admin.status("PUT", strategy, json!("FORWARD")).await, 204);
+    assert_eq!(admin.status("POST", &format!("{path}/schema"), second.clone()).await, 200);
+    assert_eq!(
+        admin.call("POST", &format!("{path}/version"), &second.to_string()).await.json()["version"],
+        1
+    );
+}
+
+#[tokio::test]
+async fn a_topic_has_policies_of_its_own_in_front_of_its_namespaces() {
+    let admin = Admin::start().await;
+    let topic = "/admin/v2/persistent/public/default/t";
+    assert_eq!(admin.get(&format!("{topic}/messageTTL")).await.status, 204);
+    assert_eq!(admin.status("POST", "/admin/v2/namespaces/public/default/messageTTL", json!(60)).await, 204);
+    assert_eq!(admin.get(&format!("{topic}/messageTTL?applied=true")).await.json(), 60);
+    assert_eq!(admin.call("POST", &format!("{topic}/messageTTL?messageTTL=5"), "").await.status, 204);
+    assert_eq!(admin.get(&format!("{topic}/messageTTL")).await.json(), 5);
+    let quota = json!({"limitSize": 10, "limitTime": -1, "policy": "producer_exception"});
+    assert_eq!(admin.status("POST", &format!("{topic}/backlogQuota"), quota.clone()).await, 204);
+    let quotas = admin.get(&format!("{topic}/backlogQuotaMap")).await.json();
+    assert_eq!(quotas["destination_storage"], quota);
+    assert_eq!(admin.status("POST", &format!("{topic}/maxProducers"), json!("many")).await, 412);
+    assert_eq!(admin.call("DELETE", &format!("{topic}/messageTTL"), "").await.status, 204);
+    assert_eq!(admin.get(&format!("{topic}/messageTTL?applied=true")).await.json(), 60);
+    assert_eq!(admin.get(&format!("{topic}/nosuchpolicy")).await.status, 404);
+}

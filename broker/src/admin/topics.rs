@@ -1,15 +1,17 @@
 //! One topic: created, deleted, looked at, unloaded, terminated.
 
+use std::collections::BTreeMap;
+
 use axum::response::NoContent;
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 use magnetar_common::topic_name::Domain;
 use serde_json::Value;
 
 use super::error::{AdminError, AdminResult};
-use super::extract::{Namespace, Params, Topic};
+use super::extract::{Body, Namespace, Params, Topic};
 use super::{Routes, Service, message_id, targets};
-use crate::topic::{InternalStats, TopicStats};
+use crate::topic::{InternalStats, TopicStats, Why};
 
 pub(super) fn routes() -> Routes {
     Router::new()
@@ -21,6 +23,12 @@ pub(super) fn routes() -> Routes {
         .route("/{tenant}/{namespace}/{topic}/lastMessageId", get(last_message_id))
         .route("/{tenant}/{namespace}/{topic}/unload", put(unload))
         .route("/{tenant}/{namespace}/{topic}/terminate", post(terminate))
+        .route("/{tenant}/{namespace}/{topic}/why", get(why))
+        .route("/{tenant}/{namespace}/{topic}/truncate", delete(truncate))
+        .route(
+            "/{tenant}/{namespace}/{topic}/properties",
+            get(properties).put(set_properties).delete(remove_property),
+        )
 }
 
 async fn list(
@@ -31,18 +39,57 @@ async fn list(
 ) -> AdminResult<Json<Vec<String>>> {
     targets::policies(&service, &name).await?;
     if domain.0 == Domain::NonPersistent {
-        return Ok(Json(Vec::new()));
+        return Ok(Json(targets::non_persistent(&service, &name)));
     }
     let topics = targets::names(&service, &name, params.flag("includeSystemTopic")).await?;
     Ok(Json(topics.iter().map(ToString::to_string).collect()))
 }
 
-/// What the body may carry (properties) has no place in the topic yet, and is ignored.
-async fn create(service: Service, Topic(topic): Topic) -> AdminResult<NoContent> {
+/// The body may carry the topic's properties.
+async fn create(service: Service, Topic(topic): Topic, body: Body) -> AdminResult<NoContent> {
     if service.store.partitions(&topic).await?.is_some() {
         return Err(AdminError::conflict(format!("partitioned topic {topic} exists already")));
     }
-    service.topics.create(&topic).await?;
+    let properties = body.optional_json::<BTreeMap<String, String>>()?.unwrap_or_default();
+    let handle = service.topics.create(&topic).await?;
+    if !properties.is_empty() {
+        handle.change_properties(changes(properties)).await?;
+    }
+    Ok(NoContent)
+}
+
+fn changes(properties: BTreeMap<String, String>) -> Vec<(String, Option<String>)> {
+    properties.into_iter().map(|(key, value)| (key, Some(value))).collect()
+}
+
+async fn properties(service: Service, Topic(topic): Topic) -> AdminResult<Json<BTreeMap<String, String>>> {
+    Ok(Json(targets::load(&service, &topic).await?.properties().await?))
+}
+
+async fn set_properties(service: Service, Topic(topic): Topic, body: Body) -> AdminResult<NoContent> {
+    let properties = body.json::<BTreeMap<String, String>>()?;
+    targets::load(&service, &topic).await?.change_properties(changes(properties)).await?;
+    Ok(NoContent)
+}
+
+async fn remove_property(service: Service, Topic(topic): Topic, params: Params) -> AdminResult<NoContent> {
+    let key = params.get("key").ok_or_else(|| AdminError::precondition("name the property: …?key=NAME"))?;
+    targets::load(&service, &topic).await?.change_properties(vec![(key.to_owned(), None)]).await?;
+    Ok(NoContent)
+}
+
+/// Why nothing is published.
+async fn why(service: Service, Topic(topic): Topic) -> AdminResult<Json<Why>> {
+    Ok(Json(targets::load(&service, &topic).await?.why(None).await?))
+}
+
+async fn truncate(service: Service, Topic(topic): Topic) -> AdminResult<NoContent> {
+    for name in targets::of_topic(&service, &topic).await? {
+        // A partition that was never used is empty; asking it would create it.
+        if name == topic || service.store.topic_exists(&name).await? {
+            targets::load(&service, &name).await?.truncate().await?;
+        }
+    }
     Ok(NoContent)
 }
 
@@ -53,6 +100,9 @@ async fn remove(service: Service, Topic(topic): Topic, params: Params) -> AdminR
         )));
     }
     service.topics.delete(&topic, params.flag("force")).await?;
+    if topic.partition().is_none() {
+        service.store.delete_topic_policies(&topic).await?;
+    }
     Ok(NoContent)
 }
 

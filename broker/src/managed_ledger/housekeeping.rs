@@ -4,11 +4,12 @@ use super::error::MlError;
 use super::ledger_list::LedgerState;
 use super::mark::MarkDelete;
 use super::shell::ManagedLedger;
-use super::tail::Tail;
+use super::tail::{Tail, entries_of};
 use super::{config::Retention, trim};
 use futures_util::future::FutureExt;
 use magnetar_ledger::LedgerError;
 use magnetar_proto::ids::{LedgerId, Position};
+use std::time::Duration;
 
 /// A picture of a managed ledger, for statistics.
 #[derive(Clone, Debug)]
@@ -47,17 +48,56 @@ impl ManagedLedger {
         self.config.retention = retention;
     }
 
+    /// How long consumed entries are kept.
+    pub fn retention(&self) -> Retention {
+        self.config.retention
+    }
+
     /// Lets go of the ledgers that nobody needs, and rolls the current one over if it is old. `slowest` is the lowest
     /// **durable** mark-delete of all durable cursors, `None` when there are none. Gives how many ledgers leave; they are
     /// deleted by [`Self::next`] once the list without them is durable, so a crash may leave an orphan but never a
     /// listed ledger without data.
     pub fn trim(&mut self, slowest: Option<MarkDelete>) -> usize {
         self.roll_over_if_due();
+        let now_ms = self.env.clock.unix_ms();
+        let gone = trim::trimmable(self.ledgers(), slowest, self.config.retention, now_ms);
+        self.let_go(gone)
+    }
+
+    /// Lets go of the ledgers up to the one that `last` is in, whatever retention says, as soon as every durable cursor
+    /// has passed them. The ledger in use is left for a new one, but for the last one of a terminated topic.
+    pub fn trim_up_to(&mut self, slowest: Option<MarkDelete>, last: Position) -> usize {
+        let in_use = self.ledgers().iter().next_back().is_some_and(|(id, _)| id <= last.ledger_id);
+        if in_use && self.terminated().is_none() {
+            match self.tail {
+                Tail::Idle => self.start_writing(),
+                _ => self.roll_over(),
+            }
+        }
+        let mut gone = trim::trimmable(self.ledgers(), slowest, Retention::NONE, self.env.clock.unix_ms());
+        gone.retain(|id| *id <= last.ledger_id);
+        self.let_go(gone)
+    }
+
+    /// When [`Self::trim`] may have something to do for no other reason than time: the ledger in use is old, or retention
+    /// of the first one ends.
+    pub fn tidy_deadline(&self, slowest: Option<MarkDelete>) -> Option<Duration> {
+        let (now, now_ms) = (self.env.clock.now(), self.env.clock.unix_ms());
+        let old = match &self.tail {
+            Tail::Writing { writer, opened_at } if entries_of(writer) > 0 => {
+                Some(*opened_at + self.config.max_ledger_age)
+            }
+            _ => None,
+        };
+        let release = trim::next_release(self.ledgers(), slowest, self.config.retention);
+        let release = release.map(|at_ms| now + Duration::from_millis(at_ms.saturating_sub(now_ms)));
+        old.into_iter().chain(release).min()
+    }
+
+    fn let_go(&mut self, gone: Vec<LedgerId>) -> usize {
         if self.leaving.is_some() || self.deleting.is_some() || self.failed.is_some() {
             return 0;
         }
-        let now_ms = self.env.clock.unix_ms();
-        let gone = trim::trimmable(self.ledgers(), slowest, self.config.retention, now_ms);
         let count = gone.len();
         if count > 0 {
             let generation = self.info.change(|record| gone.iter().for_each(|id| record.list.remove(*id)));
@@ -76,6 +116,25 @@ impl ManagedLedger {
     pub async fn set_property(&mut self, key: &str, value: &str) -> Result<(), MlError> {
         let change = (key.to_owned(), value.to_owned());
         let generation = self.info.change(|record| record.properties.extend([change]));
+        self.wait_durable(generation).await
+    }
+
+    /// Every property of the topic.
+    pub fn properties(&self) -> &std::collections::BTreeMap<String, String> {
+        &self.info.record().properties
+    }
+
+    /// Changes properties (`None` removes one); durable when this returns. If it is dropped early, the change is still
+    /// made.
+    pub async fn change_properties(&mut self, changes: Vec<(String, Option<String>)>) -> Result<(), MlError> {
+        let generation = self.info.change(|record| {
+            for (key, value) in changes {
+                match value {
+                    Some(value) => record.properties.insert(key, value),
+                    None => record.properties.remove(&key),
+                };
+            }
+        });
         self.wait_durable(generation).await
     }
 

@@ -5,6 +5,7 @@
 //! (navigation, rollover, trim, what waits for a new ledger) is in plain files without IO; [`ManagedLedger`] is the thin
 //! shell that gives them ledgers, metadata and time.
 
+mod backlog;
 mod config;
 mod error;
 mod housekeeping;

@@ -245,6 +245,14 @@ impl ManagedLedger {
         }
     }
 
+    /// Goes on to a new ledger as soon as there is one, if the one in use has an entry.
+    pub fn roll_over(&mut self) {
+        let has_entries = matches!(&self.tail, Tail::Writing { writer, .. } if tail::entries_of(writer) > 0);
+        if has_entries && self.prepared.is_none() && !self.stopping {
+            self.create_ledger();
+        }
+    }
+
     fn create_ledger(&mut self) {
         if self.creating.is_none() && self.failed.is_none() {
             let (client, options) = (self.env.ledgers.clone(), self.config.ledger_options(&self.name, None));

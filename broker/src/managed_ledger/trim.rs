@@ -20,17 +20,34 @@ pub(super) fn trimmable(
     let mut gone = Vec::new();
     for (id, info) in list.iter().take(list.len().saturating_sub(1)) {
         let LedgerState::Closed { entries, size, closed_at_ms } = info.state else { break };
-        let consumed = slowest.is_none_or(|mark| {
-            mark.ledger_id > id || (mark.ledger_id == id && mark.next_position().entry_id.0 >= entries)
-        });
         let after = remaining - size;
-        if !consumed || !is_released(retention, now_ms.saturating_sub(closed_at_ms), after) {
+        if !is_consumed(id, entries, slowest)
+            || !is_released(retention, now_ms.saturating_sub(closed_at_ms), after)
+        {
             break;
         }
         remaining = after;
         gone.push(id);
     }
     gone
+}
+
+/// When retention by time lets go of the first ledger, in ms since 1970. `None`: something else must happen first.
+pub(super) fn next_release(
+    list: &LedgerList,
+    slowest: Option<MarkDelete>,
+    retention: Retention,
+) -> Option<u64> {
+    let (id, info) = list.iter().next().filter(|_| list.len() > 1)?;
+    let LedgerState::Closed { entries, closed_at_ms, .. } = info.state else { return None };
+    let kept_ms = u64::try_from(retention.time?.as_millis()).ok()?;
+    is_consumed(id, entries, slowest).then(|| closed_at_ms.saturating_add(kept_ms))
+}
+
+fn is_consumed(id: LedgerId, entries: u64, slowest: Option<MarkDelete>) -> bool {
+    slowest.is_none_or(|mark| {
+        mark.ledger_id > id || (mark.ledger_id == id && mark.next_position().entry_id.0 >= entries)
+    })
 }
 
 fn is_released(retention: Retention, age_ms: u64, bytes_that_would_remain: u64) -> bool {
@@ -84,6 +101,15 @@ mod tests {
         for (slowest, retention, expected, why) in cases {
             assert_eq!(trimmable(&list(), slowest, retention, 5_000).len(), expected, "{why}");
         }
+    }
+
+    #[test]
+    fn the_first_ledger_goes_when_its_time_is_over_and_everybody_has_passed_it() {
+        let kept = |seconds| Retention { time: Some(Duration::from_secs(seconds)), size_bytes: None };
+        assert_eq!(next_release(&list(), mark(1, 9), kept(60)), Some(61_000));
+        assert_eq!(next_release(&list(), None, kept(60)), Some(61_000));
+        assert_eq!(next_release(&list(), mark(1, 8), kept(60)), None);
+        assert_eq!(next_release(&list(), None, Retention { time: None, size_bytes: Some(1) }), None);
     }
 
     #[test]

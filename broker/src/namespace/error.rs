@@ -3,6 +3,7 @@
 use magnetar_common::metadata::MetadataError;
 use magnetar_common::topic_name::{InvalidName, NamespaceName, TopicName};
 
+use crate::schemas::Incompatible;
 use crate::topic::TopicError;
 
 /// Why a record was not read or changed.
@@ -19,6 +20,9 @@ pub enum StoreError {
     /// The new value makes no sense.
     #[error("{0}")]
     Invalid(String),
+    /// A schema may not follow those that are there.
+    #[error(transparent)]
+    Schema(#[from] Incompatible),
     /// Somebody else keeps changing the record.
     #[error("{0} is being changed by somebody else; try again")]
     Contended(String),
@@ -48,8 +52,6 @@ pub enum LoadError {
     NoSuchPartition { topic: TopicName, partitions: u32 },
     #[error("topic {0} is partitioned; use its partitions, as clients do after asking for its metadata")]
     Partitioned(TopicName),
-    #[error("topic {0} is not persistent; this broker serves persistent:// topics only")]
-    NonPersistent(TopicName),
     #[error("the broker is shutting down; look the topic up again")]
     ShuttingDown,
     #[error(transparent)]

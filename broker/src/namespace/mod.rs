@@ -15,6 +15,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 pub mod topic_list;
+mod topic_policies;
 
 pub use bootstrap::bootstrap;
 pub use error::{LoadError, StoreError};
@@ -24,5 +25,6 @@ pub use policies::{
     TenantInfo,
 };
 pub use registry::{AutoCreate, LoadTopic, TopicRegistry};
-pub use schemas::{SchemaRecord, SchemaRegistry, version_bytes};
+pub use schemas::{SchemaRecord, SchemaRegistry, version_bytes, version_of};
 pub use store::NamespaceStore;
+pub use topic_policies::{TOPIC_POLICIES, topic_policies_key};

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, join_all};
-use magnetar_common::topic_name::{Domain, TopicName};
+use magnetar_common::topic_name::TopicName;
 
 use super::error::{LoadError, StoreError};
 use super::policies::{PartitionedTopicMetadata, Policies};
@@ -15,6 +15,11 @@ use crate::topic::{CloseReason, Handle, TopicError};
 /// Opens a topic's task: the managed ledger recovered, cursors read. Fences whoever had the topic before.
 pub trait LoadTopic: Send + Sync + 'static {
     fn load(&self, topic: TopicName) -> BoxFuture<'static, Result<Handle, TopicError>>;
+
+    /// The topic is in the registry now: what is told to all topics reaches it from here on.
+    fn loaded(&self, _topic: TopicName, _handle: Handle) -> BoxFuture<'static, ()> {
+        std::future::ready(()).boxed()
+    }
 }
 
 /// What first use may create, unless a namespace's policies say otherwise.
@@ -200,9 +205,6 @@ impl TopicRegistry {
     }
 
     async fn policies(&self, topic: &TopicName) -> Result<Policies, LoadError> {
-        if topic.domain() == Domain::NonPersistent {
-            return Err(LoadError::NonPersistent(topic.clone()));
-        }
         match self.store.namespace(topic.namespace()).await? {
             Some(policies) if !policies.deleted => Ok(policies),
             _ => Err(LoadError::UnknownNamespace(topic.namespace().clone())),
@@ -255,6 +257,9 @@ impl TopicRegistry {
             }
             let result = registry.loader.load(topic.clone()).await;
             registry.settle(&topic, &result);
+            if let Ok(handle) = &result {
+                registry.loader.loaded(topic, handle.clone()).await;
+            }
             result
         });
         let outcome = async move {

@@ -1,4 +1,4 @@
-//! The schemas of topics, by version. Whether a new schema is compatible with the last one is not judged yet.
+//! The schemas of topics, by version.
 //!
 //! Below `/magnetar/schemas/<tenant>/<namespace>/<topic>/<version>` lies one record a version; all partitions of a
 //! topic share them. Versions start at 0 and have no gaps.
@@ -11,6 +11,7 @@ use magnetar_proto::pulsar::api;
 use prost::Message;
 
 use super::error::StoreError;
+use crate::schemas::{self, Strategy};
 
 /// Not below `/schemas`: Pulsar keeps references to ledgers there, and would misread these records.
 const ROOT: &str = "/magnetar/schemas";
@@ -67,13 +68,20 @@ impl SchemaRegistry {
         }
     }
 
-    /// The version of this schema: the one that has the same type and data, or a new one.
-    pub async fn add(&self, topic: &TopicName, schema: &api::Schema) -> Result<u64, StoreError> {
+    /// The version of this schema: the one that has the same type and data, or a new one if the strategy allows. What
+    /// was judged is what is stored: the next version is taken only if none came in between.
+    pub async fn add(
+        &self,
+        topic: &TopicName,
+        schema: &api::Schema,
+        strategy: Strategy,
+    ) -> Result<u64, StoreError> {
         for _ in 0..ADD_ATTEMPTS {
             let known = self.all(topic).await?;
-            if let Some((version, _)) = known.iter().find(|(_, record)| is_same(&record.schema, schema)) {
-                return Ok(*version);
+            if let Some(version) = version_of(&known, schema) {
+                return Ok(version);
             }
+            schemas::check(strategy, &numbered(&known), schema)?;
             if known.len() >= VERSIONS_MAX {
                 return Err(StoreError::Invalid(format!(
                     "topic {topic} has {VERSIONS_MAX} schema versions already"
@@ -91,6 +99,38 @@ impl SchemaRegistry {
         Err(StoreError::Contended(format!("the schema of topic {topic}")))
     }
 
+    /// Whether the schema may be added, without adding it.
+    pub async fn check(
+        &self,
+        topic: &TopicName,
+        schema: &api::Schema,
+        strategy: Strategy,
+    ) -> Result<(), StoreError> {
+        let known = self.all(topic).await?;
+        match version_of(&known, schema) {
+            Some(_) => Ok(()),
+            None => Ok(schemas::check(strategy, &numbered(&known), schema)?),
+        }
+    }
+
+    /// Whether a consumer may bring this schema. On a topic without any, it becomes the first one if `add` allows.
+    pub async fn check_consumer(
+        &self,
+        topic: &TopicName,
+        schema: &api::Schema,
+        strategy: Strategy,
+        add: bool,
+    ) -> Result<(), StoreError> {
+        let known = self.all(topic).await?;
+        if known.is_empty() && add {
+            return self.add(topic, schema, strategy).await.map(drop);
+        }
+        match version_of(&known, schema) {
+            Some(_) => Ok(()),
+            None => Ok(schemas::check_consumer(strategy, &numbered(&known), schema)?),
+        }
+    }
+
     /// Forgets all versions.
     pub async fn delete(&self, topic: &TopicName) -> Result<(), StoreError> {
         for (version, _) in self.all(topic).await? {
@@ -101,6 +141,15 @@ impl SchemaRegistry {
         }
         Ok(())
     }
+}
+
+/// The version that has the same type and data.
+pub fn version_of(known: &[(u64, SchemaRecord)], schema: &api::Schema) -> Option<u64> {
+    known.iter().find(|(_, record)| is_same(&record.schema, schema)).map(|(version, _)| *version)
+}
+
+fn numbered(known: &[(u64, SchemaRecord)]) -> Vec<(u64, &api::Schema)> {
+    known.iter().map(|(version, record)| (*version, &record.schema)).collect()
 }
 
 fn is_same(a: &api::Schema, b: &api::Schema) -> bool {

@@ -96,7 +96,7 @@ impl Context {
         }
     }
 
-    /// A consumer that comes to a topic without schema brings its own.
+    /// A consumer must be able to read what is there; one that comes to a topic without schema brings its own.
     async fn register_consumer_schema(
         &self,
         topic: &TopicName,
@@ -107,10 +107,8 @@ impl Context {
         else {
             return Ok(());
         };
-        if self.service.schemas.latest(topic).await?.is_none() {
-            self.service.schemas.add(topic, schema).await?;
-        }
-        Ok(())
+        let rule = self.schema_rule(topic).await?;
+        Ok(self.service.schemas.check_consumer(topic, schema, rule.strategy, rule.auto_update).await?)
     }
 
     fn subscribe(&self, command: &api::CommandSubscribe, create_missing: bool) -> Subscribe {

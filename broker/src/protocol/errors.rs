@@ -25,6 +25,8 @@ impl TopicError {
             TopicError::Invalid(_) | TopicError::Metadata(_) => ServerError::MetadataError,
             // An unsubscribe while others are connected.
             TopicError::InUse(_) => ServerError::ConsumerBusy,
+            TopicError::BacklogFull { hold: true, .. } => ServerError::ProducerBlockedQuotaExceededError,
+            TopicError::BacklogFull { hold: false, .. } => ServerError::ProducerBlockedQuotaExceededException,
             TopicError::Persistence(_) => ServerError::PersistenceError,
         }
     }
@@ -37,6 +39,7 @@ impl StoreError {
             StoreError::Invalid(_) | StoreError::Exists(_) | StoreError::NotEmpty(_) => {
                 ServerError::NotAllowedError
             }
+            StoreError::Schema(_) => ServerError::IncompatibleSchema,
             StoreError::Contended(_) | StoreError::Corrupt { .. } | StoreError::Metadata(_) => {
                 ServerError::MetadataError
             }
@@ -51,7 +54,7 @@ impl LoadError {
             LoadError::UnknownNamespace(_) | LoadError::NotFound(_) | LoadError::NoSuchPartition { .. } => {
                 ServerError::TopicNotFound
             }
-            LoadError::Partitioned(_) | LoadError::NonPersistent(_) => ServerError::NotAllowedError,
+            LoadError::Partitioned(_) => ServerError::NotAllowedError,
             LoadError::ShuttingDown => ServerError::ServiceNotReady,
             LoadError::Store(error) => error.server_error(),
             LoadError::Topic(error) => error.server_error(),

@@ -1,6 +1,6 @@
 //! Where a topic is, how many partitions it has, and which topics a namespace has.
 
-use magnetar_common::topic_name::{NamespaceName, TopicName};
+use magnetar_common::topic_name::{Domain, NamespaceName, TopicName};
 use magnetar_proto::pulsar::api;
 use magnetar_proto::pulsar::api::command_get_topics_of_namespace::Mode;
 
@@ -56,6 +56,9 @@ impl Context {
             Mode::Persistent | Mode::All => self.service.store.topics(&namespace).await?,
             Mode::NonPersistent => Vec::new(),
         };
+        if command.mode() != Mode::Persistent {
+            topics.extend(self.non_persistent(&namespace));
+        }
         topics.retain(|topic| !topic_list::is_system(topic));
         let pattern = command.topics_pattern.as_deref().and_then(topic_list::compile);
         if let Some(pattern) = &pattern {
@@ -70,6 +73,15 @@ impl Context {
             topics_hash: Some(hash),
             changed: Some(changed),
         })
+    }
+}
+
+impl Context {
+    /// The namespace's non-persistent topics that are in use: they are stored nowhere.
+    fn non_persistent(&self, namespace: &NamespaceName) -> Vec<TopicName> {
+        let handles = self.service.topics.loaded();
+        let parsed = handles.iter().filter_map(|handle| handle.name().parse::<TopicName>().ok());
+        parsed.filter(|t| t.domain() == Domain::NonPersistent && t.namespace() == namespace).collect()
     }
 }
 

@@ -9,7 +9,9 @@ use magnetar_proto::pulsar::entry;
 use super::context::{Context, Room, properties};
 use super::refusal::Refusal;
 use super::sessions::{CannotCreate, Creation, Found, Kind};
-use crate::namespace::version_bytes;
+use crate::namespace::{version_bytes, version_of};
+use crate::policies::StoredPolicies;
+use crate::schemas::Rule;
 use crate::topic::{AccessMode, AddProducer, Handle, ProducerKey, ProducerReady, Publish};
 
 /// The client broke the protocol: the connection must end. The reason is for the log.
@@ -107,12 +109,34 @@ impl Context {
         topic: &TopicName,
         schema: Option<&api::Schema>,
     ) -> Result<Bytes, Refusal> {
-        match schema {
-            Some(schema) if schema.r#type() != api::schema::Type::None => {
-                Ok(version_bytes(self.service.schemas.add(topic, schema).await?))
-            }
-            _ => Ok(Bytes::new()),
+        let schemas = &self.service.schemas;
+        let Some(schema) = schema.filter(|schema| schema.r#type() != api::schema::Type::None) else {
+            let rule = self.schema_rule(topic).await?;
+            return match rule.enforced && schemas.latest(topic).await?.is_some() {
+                true => Err(Refusal::new(
+                    ServerError::IncompatibleSchema,
+                    "the topic has a schema and its namespace wants producers to have one",
+                )),
+                false => Ok(Bytes::new()),
+            };
+        };
+        Ok(version_bytes(self.add_schema(topic, schema).await?))
+    }
+
+    /// The schema's version; a new one if the namespace lets clients add it.
+    pub(super) async fn add_schema(&self, topic: &TopicName, schema: &api::Schema) -> Result<u64, Refusal> {
+        let (rule, schemas) = (self.schema_rule(topic).await?, &self.service.schemas);
+        if rule.auto_update {
+            return Ok(schemas.add(topic, schema, rule.strategy).await?);
         }
+        version_of(&schemas.all(topic).await?, schema).ok_or_else(|| {
+            let text = "this schema is not known, and the namespace does not let clients add schemas";
+            Refusal::new(ServerError::IncompatibleSchema, text)
+        })
+    }
+
+    pub(super) async fn schema_rule(&self, topic: &TopicName) -> Result<Rule, Refusal> {
+        Ok(StoredPolicies(self.service.store.clone()).schema_rule(topic).await?)
     }
 
     fn add_producer(&self, command: &api::CommandProducer, schema_version: Bytes) -> AddProducer {
@@ -124,6 +148,7 @@ impl Context {
             access_mode: AccessMode::from(command.producer_access_mode()),
             topic_epoch: command.topic_epoch,
             user_provided_name: command.user_provided_producer_name(),
+            encrypted: command.encrypted(),
             metadata: properties(command.metadata.clone()),
             schema_version,
             initial_subscription: command.initial_subscription_name.clone().filter(|name| !name.is_empty()),

@@ -70,7 +70,7 @@ impl Context {
         if command.schema.r#type() == api::schema::Type::None {
             return Ok(Bytes::new());
         }
-        Ok(version_bytes(self.service.schemas.add(&topic, &command.schema).await?))
+        Ok(version_bytes(self.add_schema(&topic, &command.schema).await?))
     }
 }
 

@@ -1,5 +1,7 @@
 //! How the registry opens topics in a real broker.
 
+use std::sync::Arc;
+
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use magnetar_common::topic_name::TopicName;
@@ -13,5 +15,17 @@ pub(super) struct Loader(pub(super) TopicEnv);
 impl LoadTopic for Loader {
     fn load(&self, topic: TopicName) -> BoxFuture<'static, Result<Handle, TopicError>> {
         topic::open(self.0.clone(), topic).boxed()
+    }
+
+    /// Policies that changed between being read and the topic's entry into the registry would be missed otherwise.
+    fn loaded(&self, topic: TopicName, handle: Handle) -> BoxFuture<'static, ()> {
+        let policies = Arc::clone(&self.0.policies);
+        async move {
+            match policies.of(&topic).await {
+                Ok(policies) => handle.set_policies(policies),
+                Err(error) => tracing::warn!(%topic, %error, "read the policies again"),
+            }
+        }
+        .boxed()
     }
 }

@@ -20,7 +20,8 @@ use crate::namespace::{
     AutoCreate, ClusterData, LoadTopic, NamespaceStore, Owner, SchemaRegistry, SingleBroker, StoreError,
     TopicRegistry, bootstrap,
 };
-use crate::topic::{ProducerNames, TopicEnv, TopicLimits};
+use crate::policies::{self, StoredPolicies};
+use crate::topic::{ProducerNames, TailBudget, TopicEnv, TopicLimits};
 
 /// Counts the starts of brokers: part of the producer names that they make up (as in Pulsar).
 const PRODUCER_NAMES: &str = "/counters/producer-name";
@@ -54,6 +55,8 @@ pub struct Broker {
     connections: Gate,
     accepting: JoinHandle<()>,
     http: JoinHandle<()>,
+    /// Tells topics of changed policies.
+    following: JoinHandle<()>,
 }
 
 impl Broker {
@@ -73,6 +76,14 @@ impl Broker {
 
         let loader = loader(&config, &metadata, ledgers, &environment, &advertised).await?;
         let service = Arc::new(assemble(config, metadata, environment, advertised, loader));
+        let source = Arc::new(StoredPolicies(service.store.clone()));
+        let following = policies::follow(
+            Arc::clone(&service.metadata),
+            Arc::clone(&service.topics),
+            source,
+            Arc::clone(&service.clock),
+        );
+        let following = tokio::spawn(following);
         let (stop_accepting, stop_http, connections) = (Signal::new(), Signal::new(), Gate::new());
         let accepting = tokio::spawn(accept::accept_connections(
             Arc::clone(&service),
@@ -90,6 +101,7 @@ impl Broker {
             connections,
             accepting,
             http,
+            following,
         })
     }
 
@@ -112,6 +124,7 @@ impl Broker {
     pub async fn shutdown(self) {
         self.stop_accepting.give();
         self.stop_http.give();
+        self.following.abort();
         if tokio::time::timeout(TOPICS_PATIENCE, self.service.topics.shutdown()).await.is_err() {
             tracing::warn!("not every topic closed in time; those are recovered when they are loaded again");
         }
@@ -177,6 +190,8 @@ async fn loader(
         limits: TopicLimits::default(),
         names: Arc::new(ProducerNames::new(format!("{}-{start}", config.cluster))),
         broker: advertised.broker_url.as_str().into(),
+        policies: Arc::new(StoredPolicies(NamespaceStore::new(Arc::clone(metadata)))),
+        tail_budget: Arc::new(TailBudget::new(config.tail_cache_bytes)),
     })))
 }
 

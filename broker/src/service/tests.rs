@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use magnetar_common::Environment;
 use magnetar_common::metadata::{MemoryStore, SharedMetadata};
+use magnetar_common::topic_name::TopicName;
 use magnetar_ledger::{Client, ClientConfig};
 use magnetar_proto::pulsar::frame::{self, Decoder, MAX_FRAME_SIZE};
 use magnetar_proto::pulsar::{Command, api};
@@ -13,6 +14,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::*;
+use crate::namespace::Policies;
+use crate::protocol::outbound::{ConnectionId, Outbound};
+use crate::topic::{AccessMode, AddProducer, Handle, ProducerKey};
 
 async fn start(config: BrokerConfig) -> Result<Broker, StartError> {
     let metadata: SharedMetadata = Arc::new(MemoryStore::new());
@@ -80,5 +84,56 @@ async fn connections_over_the_limit_are_closed_and_the_others_stay() {
     let mut second = TcpStream::connect(broker.broker_addr()).await.expect("the kernel accepts");
     assert_eq!(second.read(&mut [0; 16]).await.expect("an orderly end"), 0);
     assert_eq!(broker.service().connections.count(), 1);
+    broker.shutdown().await;
+}
+
+fn producer(encrypted: bool) -> AddProducer {
+    let connection = ConnectionId(u64::MAX);
+    AddProducer {
+        key: ProducerKey { connection, producer_id: 0 },
+        request_id: 0,
+        name: Some("p".into()),
+        epoch: 0,
+        access_mode: AccessMode::Shared,
+        topic_epoch: None,
+        user_provided_name: false,
+        encrypted,
+        metadata: Default::default(),
+        schema_version: Default::default(),
+        initial_subscription: None,
+        outbound: Outbound::new(connection, "peer"),
+    }
+}
+
+/// Waits until the topic lets a producer in that does not encrypt, or does not.
+async fn until_plain_producers(handle: &Handle, allowed: bool) {
+    let waiting = async {
+        while handle.add_producer(producer(false)).await.is_ok() != allowed {
+            tokio::task::yield_now().await;
+        }
+    };
+    let waited = tokio::time::timeout(std::time::Duration::from_secs(20), waiting).await;
+    waited.expect("the topic is told of its policies");
+}
+
+#[tokio::test]
+async fn a_topic_in_memory_is_told_of_policies_of_its_namespace_and_of_its_own() {
+    let broker = start(free_ports()).await.expect("a start");
+    let service = Arc::clone(broker.service());
+    let topic = "non-persistent://public/default/t".parse::<TopicName>().expect("a name");
+    let handle = service.topics.get_or_load(&topic, true).await.expect("a topic");
+    until_plain_producers(&handle, true).await;
+    let required = |record: &mut Policies| {
+        record.others.insert("encryption_required".into(), true.into());
+        Ok(())
+    };
+    service.store.update_namespace(topic.namespace(), required).await.expect("a change");
+    until_plain_producers(&handle, false).await;
+    handle.add_producer(producer(true)).await.expect("one that encrypts");
+    let own = |record: &mut serde_json::Map<String, serde_json::Value>| {
+        record.insert("encryption_required".into(), false.into());
+    };
+    service.store.update_topic_policies(&topic, own).await.expect("a change");
+    until_plain_producers(&handle, true).await;
     broker.shutdown().await;
 }

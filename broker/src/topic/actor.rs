@@ -9,13 +9,16 @@ use futures_util::future::BoxFuture;
 use hashbrown::HashMap;
 use magnetar_common::Environment;
 use magnetar_common::clock::SharedClock;
-use magnetar_common::topic_name::TopicName;
+use magnetar_common::topic_name::{Domain, TopicName};
 use magnetar_proto::ids::Position;
 use tokio::sync::mpsc;
 
+use super::deduplication::Deduplication;
 use super::durability::Stored;
 use super::error::TopicError;
+use super::expiry::Looked;
 use super::handle::Handle;
+use super::housekeeping::Housekeeping;
 use super::mailbox::{Message, SharedState};
 use super::names::ProducerNames;
 use super::producers::Producers;
@@ -24,9 +27,10 @@ use super::rate::Rate;
 use super::reads::{ReadDone, Source};
 use super::request::{ConsumerKey, Name, Publish};
 use super::subscription::{Context, Subscription};
-use super::tail_cache::TailCache;
+use super::tail_cache::{TailBudget, TailCache};
 use crate::dispatch::{ConsumerId, Limits};
 use crate::managed_ledger::{ManagedLedger, MlConfig, MlEnv, MlEvent};
+use crate::policies::{PolicySource, TopicPolicies};
 
 /// What topics of a broker share. Cheap to clone.
 #[derive(Clone)]
@@ -38,6 +42,9 @@ pub struct TopicEnv {
     pub names: Arc<ProducerNames>,
     /// This broker's name in stats (`ownerBroker`).
     pub broker: Arc<str>,
+    pub policies: Arc<dyn PolicySource>,
+    /// Of the newest entries of all topics.
+    pub tail_budget: Arc<TailBudget>,
 }
 
 /// Bounds of one topic's memory.
@@ -61,7 +68,7 @@ impl Default for TopicLimits {
 }
 
 /// Messages handled before receipts, dispatch and timers get their turn again: some hundred microseconds.
-const BATCH: usize = 256;
+pub(super) const BATCH: usize = 256;
 
 /// State of a topic. Only its task touches it.
 pub(crate) struct Topic {
@@ -92,16 +99,22 @@ pub(crate) struct Topic {
     pub entries_added: u64,
     pub last_publish_ms: u64,
     pub loaded_ms: u64,
+    pub policies: TopicPolicies,
+    pub housekeeping: Housekeeping,
+    /// `None`: off.
+    pub deduplication: Option<Deduplication>,
     reads: mpsc::UnboundedSender<ReadDone>,
     pub stored: mpsc::UnboundedSender<Stored>,
+    pub looked: mpsc::UnboundedSender<Looked>,
 }
 
-/// The receiving ends. What fills them is bounded by itself: two reads and one cursor write per subscription, and the
-/// mailbox by connections that wait for `Handle::ready`.
+/// The receiving ends. What fills them is bounded by itself: two reads and one cursor write per subscription, one look at
+/// the oldest entry, and the mailbox by connections that wait for `Handle::ready`.
 struct Inputs {
     mailbox: mpsc::UnboundedReceiver<Message>,
     reads: mpsc::UnboundedReceiver<ReadDone>,
     stored: mpsc::UnboundedReceiver<Stored>,
+    looked: mpsc::UnboundedReceiver<Looked>,
     shared: SharedState,
 }
 
@@ -109,6 +122,11 @@ struct Inputs {
 ///
 /// An earlier owner of the ledger, wherever it is, gets nothing acknowledged any more.
 pub async fn open(env: TopicEnv, name: TopicName) -> Result<Handle, TopicError> {
+    if name.domain() == Domain::NonPersistent {
+        return super::volatile::open(env, name).await;
+    }
+    let policies = env.policies.of(&name).await;
+    let policies = policies.map_err(|error| TopicError::NotReady(format!("read the policies: {error}")))?;
     let ml_name = name.managed_ledger_name();
     let ml = ManagedLedger::open(env.managed_ledgers.clone(), &ml_name, env.config.clone()).await;
     let ml = ml.map_err(|error| TopicError::NotReady(format!("open the managed ledger: {error}")))?;
@@ -116,11 +134,12 @@ pub async fn open(env: TopicEnv, name: TopicName) -> Result<Handle, TopicError> 
     let (mailbox, mailbox_in) = mpsc::unbounded_channel();
     let (reads, reads_in) = mpsc::unbounded_channel();
     let (stored, stored_in) = mpsc::unbounded_channel();
+    let (looked, looked_in) = mpsc::unbounded_channel();
     let shared = SharedState::default();
     let mut topic = Topic {
         name: Arc::from(name.as_str()),
         partition: name.partition().and_then(|n| i32::try_from(n).ok()),
-        cache: TailCache::new(env.limits.tail_cache_bytes),
+        cache: TailCache::new(env.limits.tail_cache_bytes, Arc::clone(&env.tail_budget)),
         env,
         terminated: ml.terminated().is_some(),
         ml,
@@ -140,13 +159,19 @@ pub async fn open(env: TopicEnv, name: TopicName) -> Result<Handle, TopicError> 
         entries_added: 0,
         last_publish_ms: 0,
         loaded_ms: clock.unix_ms(),
+        policies: TopicPolicies::default(),
+        housekeeping: Housekeeping::default(),
+        deduplication: None,
         reads,
         stored,
+        looked,
     };
     topic.load_epoch();
+    topic.set_policies(policies);
     topic.recover_subscriptions().await?;
     let handle = Handle::new(topic.name.clone(), mailbox, shared.clone());
-    let inputs = Inputs { mailbox: mailbox_in, reads: reads_in, stored: stored_in, shared };
+    let inputs =
+        Inputs { mailbox: mailbox_in, reads: reads_in, stored: stored_in, looked: looked_in, shared };
     tokio::spawn(run(topic, inputs));
     Ok(handle)
 }
@@ -154,7 +179,7 @@ pub async fn open(env: TopicEnv, name: TopicName) -> Result<Handle, TopicError> 
 /// The task's end is the mailbox's: requests still in it are answered `NotReady` by being dropped.
 async fn run(mut topic: Topic, mut inputs: Inputs) {
     let clock = topic.env.environment.clock.clone();
-    let mut timer = Timer { clock, armed: None };
+    let mut timer = Timer::new(clock);
     let mut batch = Vec::with_capacity(BATCH);
     let closing = loop {
         timer.set(topic.deadline());
@@ -162,6 +187,7 @@ async fn run(mut topic: Topic, mut inputs: Inputs) {
             event = topic.ml.next() => topic.on_ledger(event),
             Some(done) = inputs.reads.recv() => topic.on_read(done),
             Some(done) = inputs.stored.recv() => topic.on_stored(done).await,
+            Some(done) = inputs.looked.recv() => topic.on_looked(done),
             taken = inputs.mailbox.recv_many(&mut batch, BATCH) => {
                 inputs.shared.took(taken);
                 if taken == 0 {
@@ -234,6 +260,7 @@ impl Topic {
             }
             Message::ConsumerStats(key, reply) => drop(reply.send(self.consumer_stats(key))),
             Message::Admin(request) => self.admin(request).await,
+            Message::Policies(policies) => self.set_policies(*policies),
             Message::Close(_, reply) => drop(reply.send(Err(TopicError::closed()))),
         }
     }
@@ -241,8 +268,7 @@ impl Topic {
     fn on_ledger(&mut self, event: MlEvent) {
         match event {
             MlEvent::Confirmed { up_to } => self.on_confirmed(up_to),
-            MlEvent::Writable => {}
-            MlEvent::RolledOver { .. } => self.trim_due = true,
+            MlEvent::Writable | MlEvent::RolledOver { .. } => self.trim_due = true,
             MlEvent::NotWritable(error) => {
                 tracing::warn!(topic = %self.name, %error, "open a ledger to write to");
             }
@@ -271,6 +297,7 @@ impl Topic {
         let now = self.env.environment.clock.now();
         let now_ms = self.env.environment.clock.unix_ms();
         self.drop_forsaken(now);
+        self.keep_house(now);
         let names: Vec<Name> = self.subscriptions.keys().cloned().collect();
         for name in names {
             self.with_subscription(&name, |subscription, cx| {
@@ -284,7 +311,9 @@ impl Topic {
     fn deadline(&self) -> Option<Duration> {
         let clock = &self.env.environment.clock;
         let (now, now_ms) = (clock.now(), clock.unix_ms());
-        self.subscriptions.values().filter_map(|s| s.deadline(now, now_ms)).min()
+        let of_subscriptions = self.subscriptions.values().filter_map(|s| s.deadline(now, now_ms)).min();
+        let deduplication = self.deduplication.as_ref().and_then(Deduplication::deadline);
+        [of_subscriptions, self.housekeeping.deadline(), deduplication].into_iter().flatten().min()
     }
 
     /// After each batch of events: consumers get what is there for them, cursors are written, ledgers let go.
@@ -295,12 +324,15 @@ impl Topic {
         }
         self.dispatch_due();
         self.persist_due();
+        self.keep_deduplication();
         if std::mem::take(&mut self.release_due) {
             self.release_cache();
+            self.housekeeping.quota_due |= self.policies.storage_quota.is_some();
         }
         if std::mem::take(&mut self.trim_due) {
             self.trim();
         }
+        self.plan_housekeeping();
     }
 
     fn dispatch_due(&mut self) {
@@ -327,12 +359,6 @@ impl Topic {
         }
     }
 
-    fn trim(&mut self) {
-        let durable = self.subscriptions.values().filter_map(|s| s.durability.as_ref());
-        let slowest = durable.map(|d| d.durable_mark_delete()).min();
-        self.ml.trim(slowest);
-    }
-
     /// What subscriptions borrow, and the subscriptions.
     pub(crate) fn parts(&mut self) -> (Context<'_>, &mut BTreeMap<Name, Subscription>) {
         let clock = &self.env.environment.clock;
@@ -350,6 +376,8 @@ impl Topic {
             now: clock.now(),
             now_ms: clock.unix_ms(),
             terminated: self.terminated,
+            ttl: self.policies.message_ttl,
+            delays: self.policies.delayed_delivery,
         };
         (cx, &mut self.subscriptions)
     }
@@ -372,13 +400,17 @@ impl Topic {
 }
 
 /// One timer for everything in the topic; none runs while nothing is pending.
-struct Timer {
+pub(super) struct Timer {
     clock: SharedClock,
     armed: Option<(Duration, BoxFuture<'static, ()>)>,
 }
 
 impl Timer {
-    fn set(&mut self, deadline: Option<Duration>) {
+    pub(super) fn new(clock: SharedClock) -> Self {
+        Timer { clock, armed: None }
+    }
+
+    pub(super) fn set(&mut self, deadline: Option<Duration>) {
         match (deadline, &self.armed) {
             (None, _) => self.armed = None,
             (Some(at), Some((armed, _))) if *armed == at => {}
@@ -389,7 +421,7 @@ impl Timer {
         }
     }
 
-    async fn expired(&mut self) {
+    pub(super) async fn expired(&mut self) {
         match &mut self.armed {
             Some((_, sleep)) => sleep.await,
             None => std::future::pending().await,

@@ -1,5 +1,6 @@
 //! Requests of the admin API.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use magnetar_proto::ids::Position;
@@ -7,7 +8,6 @@ use magnetar_proto::ids::Position;
 use super::actor::Topic;
 use super::error::TopicError;
 use super::mailbox::Admin;
-use super::reads::after;
 use super::request::{LastMessageId, Name, PeekedEntry, SubscriptionType};
 use super::tail_cache::Entry;
 
@@ -66,7 +66,39 @@ impl Topic {
             }
             Admin::FindByTime(unix_ms, reply) => drop(reply.send(self.finder().find_by_time(unix_ms).await)),
             Admin::Terminate(reply) => drop(reply.send(self.terminate().await)),
+            Admin::Truncate(reply) => drop(reply.send(self.truncate().await)),
+            Admin::Why(name, reply) => drop(reply.send(self.why(name.as_deref()))),
+            Admin::Properties(reply) => drop(reply.send(Ok(self.properties()))),
+            Admin::ChangeProperties(changes, reply) => {
+                drop(reply.send(self.change_properties(changes).await));
+            }
         }
+    }
+
+    async fn truncate(&mut self) -> Result<(), TopicError> {
+        let Some(last) = self.ml.last_confirmed() else { return Ok(()) };
+        for name in self.subscriptions.keys().cloned().collect::<Vec<_>>() {
+            self.skip_to(&name, Some(last)).await?;
+        }
+        self.housekeeping.truncate = Some(last);
+        self.trim_due = true;
+        Ok(())
+    }
+
+    /// Those of operators: what the broker keeps for itself beside them is not shown.
+    fn properties(&self) -> BTreeMap<String, String> {
+        let all = self.ml.properties().iter().filter(|(key, _)| !is_reserved(key));
+        all.map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    async fn change_properties(&mut self, changes: Vec<(String, Option<String>)>) -> Result<(), TopicError> {
+        if let Some((key, _)) = changes.iter().find(|(key, _)| is_reserved(key)) {
+            return Err(TopicError::Invalid(format!(
+                "property {key} belongs to the broker; choose another name"
+            )));
+        }
+        let changed = self.ml.change_properties(changes).await;
+        changed.map_err(|error| TopicError::Metadata(error.to_string()))
     }
 
     /// Position of the n-th (from 1) entry of a subscription's backlog; the last one if there are fewer.
@@ -96,18 +128,11 @@ impl Topic {
             return Err(TopicError::SubscriptionNotFound(name.to_owned()));
         };
         let Some(target) = target else { return Ok(0) };
-        let before = subscription.backlog(list);
-        subscription.cursor.ack_cumulative(target, None, list);
-        subscription.dispatcher.acked_up_to(target);
-        if subscription.read_position <= target {
-            subscription.read_position = after(target);
-        }
-        subscription.due = true;
-        let skipped = before.saturating_sub(subscription.backlog(list));
+        let skipped = subscription.pass_over(target, list);
         if let Some(durability) = &mut subscription.durability {
             durability.persist_now(&subscription.cursor).await?;
         }
-        self.trim_due = true;
+        (self.trim_due, self.release_due) = (true, true);
         Ok(skipped)
     }
 
@@ -181,6 +206,10 @@ impl Topic {
             mark_delete: (mark.ledger_id, mark.entry),
         })
     }
+}
+
+fn is_reserved(property: &str) -> bool {
+    property.starts_with("pulsar.") || property.starts_with("magnetar.")
 }
 
 fn peeked(entry: Entry) -> PeekedEntry {

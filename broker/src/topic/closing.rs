@@ -77,13 +77,16 @@ impl Topic {
     /// What cannot be written is logged only: the next load recovers the ledger, and acknowledgements that were not
     /// confirmed are made again.
     async fn close_storage(self) {
-        let Topic { name, subscriptions, ml, failed, .. } = self;
+        let Topic { name, subscriptions, deduplication, ml, failed, .. } = self;
         let close = async {
             for (subscription, state) in subscriptions {
                 let Some(durability) = state.durability else { continue };
                 if let Err(error) = durability.close(&state.cursor).await {
                     tracing::warn!(topic = %name, %subscription, %error, "close the cursor");
                 }
+            }
+            if let Err(error) = Topic::close_deduplication(deduplication, ml.ledgers()).await {
+                tracing::warn!(topic = %name, %error, "close the cursor of deduplication");
             }
             if failed.is_none()
                 && let Err(error) = ml.close().await
@@ -97,6 +100,9 @@ impl Topic {
     }
 
     async fn delete_all(self) -> Result<(), TopicError> {
+        if let Some(deduplication) = self.deduplication {
+            deduplication.delete().await?;
+        }
         for (_, state) in self.subscriptions {
             if let Some(durability) = state.durability {
                 durability.delete().await?;

@@ -1,12 +1,13 @@
 //! A connected consumer: where its messages go, and its counters.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use magnetar_proto::ids::Position;
 use magnetar_proto::pulsar::api;
 
 use super::rate::Rate;
-use super::request::{ConsumerKey, Name};
+use super::request::{ConsumerKey, Name, Subscribe};
 use super::tail_cache::Entry;
 use crate::dispatch::ConsumerId;
 use crate::protocol::outbound::Outbound;
@@ -45,6 +46,27 @@ pub(crate) struct Delivery {
 }
 
 impl Consumer {
+    pub(crate) fn new(id: ConsumerId, name: Name, request: Subscribe, now: Duration, now_ms: u64) -> Self {
+        let rate = Rate::new(now);
+        Consumer {
+            id,
+            key: request.key,
+            name,
+            outbound: request.outbound,
+            metadata: request.metadata,
+            epoch: request.consumer_epoch,
+            connected_ms: now_ms,
+            out: rate,
+            redelivered: rate,
+            acked: rate,
+            entries_out: 0,
+            last_acked_ms: 0,
+            last_consumed_ms: 0,
+            last_flow_ms: 0,
+            told_end: false,
+        }
+    }
+
     /// Sends the stored bytes behind a MESSAGE command.
     pub(crate) fn send(&mut self, entry: &Entry, delivery: Delivery, now_ms: u64) {
         let command = api::CommandMessage {

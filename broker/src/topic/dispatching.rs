@@ -9,6 +9,9 @@ use super::subscription::{Context, Subscription, tag};
 use super::tail_cache::Entry;
 use crate::dispatch::{ConsumerId, EntryInfo, Offer, Want};
 
+/// While so many entries wait in the replay set, delayed ones that fell due wait where they take less memory.
+pub(crate) const REPLAY_PULL: usize = 1_000;
+
 /// What became of an entry.
 #[derive(PartialEq, Eq)]
 enum Outcome {
@@ -26,6 +29,7 @@ impl Subscription {
             return;
         }
         loop {
+            self.pull_due(cx);
             let progress = match self.dispatcher.want() {
                 Want::Nothing => false,
                 Want::Replay(positions) => self.dispatch_replay(&positions, cx),
@@ -37,6 +41,17 @@ impl Subscription {
         }
         if cx.terminated && self.backlog(cx.ledgers) == 0 {
             self.consumers.values_mut().for_each(super::consumer::Consumer::send_end_of_topic);
+        }
+    }
+
+    /// Moves delayed entries that fell due into the replay set, some at a time: millions may fall due together.
+    fn pull_due(&mut self, cx: &Context<'_>) {
+        while self.dispatcher.replay_len() < REPLAY_PULL
+            && let Some((position, tag)) = self.delayed.pop_due(cx.now_ms)
+        {
+            if !self.cursor.is_acked(position) {
+                self.dispatcher.replay(position, tag);
+            }
         }
     }
 
@@ -103,15 +118,24 @@ impl Subscription {
             self.ack_entry(position, cx);
             return Outcome::Taken;
         }
+        if cx.ttl.is_some_and(|ttl| entry.is_older(ttl, cx.now_ms)) {
+            self.counters.expired.add(u64::from(entry.summary.num_messages), entry.bytes.len());
+            self.counters.last_expire_ms = cx.now_ms;
+            self.ack_entry(position, cx);
+            return Outcome::Taken;
+        }
         let tag = tag(self.kind, &entry.summary);
         if self.dispatcher.tracks_entries()
+            && cx.delays
             && let Some(at) = entry.summary.deliver_at_time
             && at > cx.now_ms as i64
         {
             if self.delayed.is_full() {
                 return Outcome::Refused;
             }
-            self.delayed.push(at, position, tag);
+            // A clock that was set back makes it wait anew.
+            self.dispatcher.acked(position);
+            self.delayed.push(at, position, tag, cx.now_ms);
             return Outcome::Taken;
         }
         let ack_set = self.cursor.ack_set_of(position).unwrap_or_default();

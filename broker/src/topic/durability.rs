@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::actor::Topic;
+use super::deduplication::CURSOR;
 use super::error::TopicError;
 use super::request::{Name, SubscriptionType};
 use crate::cursor::{Cursor, CursorError, CursorStore};
@@ -220,8 +221,12 @@ impl Durability {
 impl Topic {
     pub(crate) async fn on_stored(&mut self, Stored(name): Stored) {
         let now = self.env.environment.clock.now();
-        let Some(subscription) = self.subscriptions.get_mut(&name) else { return };
-        let Some(durability) = &mut subscription.durability else { return };
+        let durability = match (self.subscriptions.get_mut(&name), &mut self.deduplication) {
+            (Some(subscription), _) => subscription.durability.as_mut(),
+            (None, Some(deduplication)) if *name == *CURSOR => Some(deduplication.durability_mut()),
+            (None, _) => None,
+        };
+        let Some(durability) = durability else { return };
         match durability.on_stored(now).await {
             Ok(more) => self.trim_due |= more,
             Err(error) => self.fail(&error.to_string()),
@@ -246,6 +251,10 @@ impl Topic {
         for name in CursorStore::list(&env, &ml_name).await.map_err(unreadable)? {
             let recovered = CursorStore::recover(&env, &config, &ml_name, &name, self.ml.ledgers()).await;
             let (store, cursor, properties) = recovered.map_err(unreadable)?;
+            if name == CURSOR {
+                self.recover_deduplication(store, cursor).await?;
+                continue;
+            }
             let durability = Durability::new(store, cursor.mark_delete());
             let kind = SubscriptionType::Exclusive;
             self.insert_subscription(&name.as_str().into(), cursor, Some(durability), properties, kind)?;

@@ -45,6 +45,9 @@ pub enum TopicError {
     Exists(String),
     #[error("consumer not found")]
     ConsumerNotFound,
+    /// The backlog is larger or older than it may be. `hold`: the producer waits and tries again by itself.
+    #[error("{message}")]
+    BacklogFull { message: String, hold: bool },
     /// This can never work on this topic or subscription.
     #[error("{0}")]
     NotAllowed(String),

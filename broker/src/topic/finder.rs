@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use magnetar_proto::ids::{EntryId, Position};
+use magnetar_proto::ids::{EntryId, LedgerId, Position};
 
 use super::actor::Topic;
 use super::error::TopicError;
@@ -13,23 +13,29 @@ use crate::managed_ledger::{LedgerList, MlReader};
 /// Looks at a topic without holding the whole of it.
 pub(crate) struct Finder<'a> {
     list: &'a LedgerList,
-    cache: &'a TailCache,
+    /// `None`: away from the topic's task, where the cache cannot be seen.
+    cache: Option<&'a TailCache>,
     reader: MlReader,
 }
 
 impl Topic {
     pub(crate) fn finder(&self) -> Finder<'_> {
-        Finder { list: self.ml.ledgers(), cache: &self.cache, reader: self.ml.reader() }
+        Finder { list: self.ml.ledgers(), cache: Some(&self.cache), reader: self.ml.reader() }
     }
 }
 
-impl Finder<'_> {
+impl<'a> Finder<'a> {
+    /// Over a picture of the topic's ledgers.
+    pub(crate) fn beside(list: &'a LedgerList, reader: MlReader) -> Self {
+        Finder { list, cache: None, reader }
+    }
+
     /// One entry, from memory if it is there. `None`: there is none at or after `position` up to the last one.
     pub(crate) async fn read_at_or_after(&self, position: Position) -> Result<Option<Entry>, TopicError> {
         let Some(last) = self.list.last_confirmed().filter(|last| position <= *last) else {
             return Ok(None);
         };
-        if let Some(entry) = self.cache.at_or_after(position) {
+        if let Some(entry) = self.cache.and_then(|cache| cache.at_or_after(position)) {
             return Ok(Some(entry.clone()));
         }
         let read = self.reader.read(position, 1, 1, last).await;
@@ -40,9 +46,18 @@ impl Finder<'_> {
     /// The first entry published at or after `unix_ms`. Publish times are the producers' clocks: they are taken as
     /// ascending, as everywhere in Pulsar.
     pub(crate) async fn find_by_time(&self, unix_ms: u64) -> Result<Option<Position>, TopicError> {
+        self.find_by_time_in(LedgerId(0), unix_ms).await
+    }
+
+    /// The same, in ledger `first` and those after it.
+    pub(crate) async fn find_by_time_in(
+        &self,
+        first: LedgerId,
+        unix_ms: u64,
+    ) -> Result<Option<Position>, TopicError> {
         let list = self.list;
         let Some(last) = list.last_confirmed() else { return Ok(None) };
-        for (ledger_id, info) in list.iter() {
+        for (ledger_id, info) in list.iter().filter(|(id, _)| *id >= first) {
             let entries = match ledger_id.cmp(&last.ledger_id) {
                 Ordering::Less => info.entries().unwrap_or(0),
                 Ordering::Equal => last.entry_id.0 + 1,

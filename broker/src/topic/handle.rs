@@ -15,6 +15,8 @@ use super::request::{
     SeekTarget, StartPosition, Subscribe,
 };
 use super::stats::{ConsumerStats, InternalStats, TopicStats};
+use super::why::Why;
+use crate::policies::TopicPolicies;
 use crate::protocol::outbound::ConnectionId;
 
 /// Cheap to clone. Requests of one caller are handled in the order of the calls. A request to a topic that closed is
@@ -235,6 +237,33 @@ impl Handle {
     /// No more entries; answers the last one. Durable before it returns.
     pub async fn terminate(&self) -> Result<Option<Position>, TopicError> {
         self.ask(|reply| Message::Admin(Admin::Terminate(reply))).await
+    }
+
+    /// Acknowledges everything for every subscription, durably, and lets go of all that is stored, whatever retention
+    /// says. Space comes back as soon as the bookies have collected it.
+    pub async fn truncate(&self) -> Result<(), TopicError> {
+        self.ask(|reply| Message::Admin(Admin::Truncate(reply))).await
+    }
+
+    /// Why nothing is delivered to a subscription, or (`None`) nothing published.
+    pub async fn why(&self, subscription: Option<&str>) -> Result<Why, TopicError> {
+        let subscription = subscription.map(str::to_owned);
+        self.ask(|reply| Message::Admin(Admin::Why(subscription, reply))).await
+    }
+
+    /// The topic's properties as operators set them.
+    pub async fn properties(&self) -> Result<BTreeMap<String, String>, TopicError> {
+        self.ask(|reply| Message::Admin(Admin::Properties(reply))).await
+    }
+
+    /// Sets properties, or removes those that are given as `None`. Durable before it returns.
+    pub async fn change_properties(&self, changes: Vec<(String, Option<String>)>) -> Result<(), TopicError> {
+        self.ask(|reply| Message::Admin(Admin::ChangeProperties(changes, reply))).await
+    }
+
+    /// These policies hold from now on.
+    pub fn set_policies(&self, policies: TopicPolicies) {
+        self.post(Message::Policies(Box::new(policies)));
     }
 
     /// Tells producers and consumers to go, makes cursors durable, closes the ledger (or deletes all of it), and ends

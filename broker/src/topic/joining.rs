@@ -24,12 +24,14 @@ impl Topic {
         if self.terminated {
             return Err(TopicError::Terminated);
         }
+        self.check_policies(&request)?;
         if let Some(name) = request.initial_subscription.take().filter(|name| !name.is_empty()) {
             self.ensure_earliest(&name).await?;
         }
         if let Err(error) = self.ml.make_writable().await {
             return Err(TopicError::NotReady(format!("open a ledger to write to: {error}")));
         }
+        self.settle_deduplication().await?;
         let name = match request.name.take().filter(|name| !name.is_empty()) {
             Some(given) => given,
             None => self.env.names.next(),
@@ -39,7 +41,7 @@ impl Topic {
         match self.producers.admit(&producer)? {
             Admission::Known(key) => {
                 let known = self.producers.get(key).ok_or_else(TopicError::closed)?;
-                Ok(ready(known))
+                Ok(self.ready(known))
             }
             Admission::Join => Ok(self.join_producer(producer)),
             Admission::JoinExclusive { topic_epoch } => self.join_exclusive(producer, topic_epoch).await,
@@ -49,12 +51,28 @@ impl Topic {
                 self.join_exclusive(producer, topic_epoch).await
             }
             Admission::Wait => {
-                let mut answer = ready(&producer);
+                let mut answer = self.ready(&producer);
                 (answer.ready, answer.topic_epoch) = (false, None);
                 self.producers.wait(producer);
                 Ok(answer)
             }
         }
+    }
+
+    fn check_policies(&self, request: &AddProducer) -> Result<(), TopicError> {
+        if let Some(breach) = self.housekeeping.breach {
+            return Err(breach.error());
+        }
+        if self.policies.encryption_required && !request.encrypted {
+            let text = "the topic takes encrypted messages only; give the producer an encryption key";
+            return Err(TopicError::NotAllowed(text.into()));
+        }
+        let full = self.policies.producers_max.is_some_and(|max| self.producers.len() >= max as usize);
+        if full && self.producers.get(request.key).is_none() {
+            let message = "the topic has as many producers as its policies allow".to_owned();
+            return Err(TopicError::ProducerBusy { message, holder: None });
+        }
+        Ok(())
     }
 
     async fn ensure_earliest(&mut self, name: &str) -> Result<(), TopicError> {
@@ -66,7 +84,7 @@ impl Topic {
     }
 
     fn join_producer(&mut self, producer: Producer) -> ProducerReady {
-        let answer = ready(&producer);
+        let answer = self.ready(&producer);
         self.producers.join(producer);
         answer
     }
@@ -112,6 +130,18 @@ impl Topic {
         }
     }
 
+    fn ready(&self, producer: &Producer) -> ProducerReady {
+        let stored = self.deduplication.as_ref().and_then(|d| d.stored(&producer.name));
+        ProducerReady {
+            name: producer.name.to_string(),
+            // 0 would make a new producer begin with 1.
+            last_sequence_id: stored.map_or(-1, |stored| stored as i64),
+            topic_epoch: producer.topic_epoch,
+            schema_version: producer.schema_version.clone(),
+            ready: true,
+        }
+    }
+
     /// Answers when everything the producer sent is durable.
     pub(crate) fn close_producer(&mut self, key: ProducerKey, reply: Reply<()>) {
         if let Some(producer) = self.producers.get_mut(key)
@@ -134,15 +164,5 @@ impl Topic {
         for key in keys.copied().collect::<Vec<_>>() {
             self.remove_consumer(key);
         }
-    }
-}
-
-fn ready(producer: &Producer) -> ProducerReady {
-    ProducerReady {
-        name: producer.name.to_string(),
-        last_sequence_id: -1,
-        topic_epoch: producer.topic_epoch,
-        schema_version: producer.schema_version.clone(),
-        ready: true,
     }
 }

@@ -14,6 +14,8 @@ use super::request::{
     SeekTarget, StartPosition, Subscribe,
 };
 use super::stats::{ConsumerStats, InternalStats, TopicStats};
+use super::why::Why;
+use crate::policies::TopicPolicies;
 use crate::protocol::outbound::ConnectionId;
 
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, TopicError>>;
@@ -34,6 +36,7 @@ pub(crate) enum Message {
     LastMessageId(ConsumerKey, Reply<LastMessageId>),
     ConsumerStats(ConsumerKey, Reply<ConsumerStats>),
     Admin(Admin),
+    Policies(Box<TopicPolicies>),
     Close(CloseReason, Reply<()>),
 }
 
@@ -53,6 +56,12 @@ pub(crate) enum Admin {
     Read(Position, Reply<Option<PeekedEntry>>),
     FindByTime(u64, Reply<Option<Position>>),
     Terminate(Reply<Option<Position>>),
+    /// Everything stored is let go of, whatever retention says.
+    Truncate(Reply<()>),
+    /// Of a subscription, or of publishing.
+    Why(Option<String>, Reply<Why>),
+    Properties(Reply<BTreeMap<String, String>>),
+    ChangeProperties(Vec<(String, Option<String>)>, Reply<()>),
 }
 
 /// Messages which may queue before connections are asked to pause: the actor clears this in milliseconds, and with

@@ -8,21 +8,26 @@ mod actor;
 mod admin;
 mod closing;
 mod consumer;
+mod deduplication;
 mod delayed;
 mod dispatching;
 mod durability;
 mod error;
+mod expiry;
 mod finder;
 mod handle;
+mod housekeeping;
 mod joining;
 mod mailbox;
 mod names;
 mod producers;
 mod publish;
+mod quota;
 mod rate;
 mod reads;
 mod request;
 mod seek;
+mod sequences;
 mod snapshot;
 mod stats;
 mod subscribing;
@@ -31,6 +36,8 @@ mod tail_cache;
 #[cfg(test)]
 mod tests;
 pub(crate) mod timestamp;
+mod volatile;
+mod why;
 
 pub use actor::{TopicEnv, TopicLimits, open};
 pub use error::{Holder, TopicError};
@@ -44,3 +51,5 @@ pub use stats::{
     CompactionStats, ConsumerStats, CursorInternalStats, InternalStats, LedgerInternalStats, PublisherStats,
     SubscriptionStats, TopicStats,
 };
+pub use tail_cache::TailBudget;
+pub use why::Why;

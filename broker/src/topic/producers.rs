@@ -224,6 +224,15 @@ impl Producers {
         self.connected.is_empty() && self.waiting.is_empty()
     }
 
+    pub(crate) fn is_connected(&self, name: &Name) -> bool {
+        self.by_name.contains_key(name)
+    }
+
+    /// Connected and waiting ones.
+    pub(crate) fn len(&self) -> usize {
+        self.connected.len() + self.waiting.len()
+    }
+
     pub(crate) fn waiting_len(&self) -> usize {
         self.waiting.len()
     }

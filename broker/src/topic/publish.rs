@@ -5,15 +5,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use magnetar_common::budget::Ticket;
-use magnetar_proto::ids::Position;
+use magnetar_proto::ids::{EntryId, LedgerId, Position};
 use magnetar_proto::pulsar::api;
 use magnetar_proto::pulsar::message::{Summary, summarize_entry};
 
 use super::actor::Topic;
 use super::consumer::{NO_REQUEST, message_id};
+use super::deduplication::Deduplication;
 use super::producers::Producer;
 use super::reads::with_checksum;
-use super::request::{ProducerKey, Publish};
+use super::request::{Name, ProducerKey, Publish};
+use super::sequences::Numbered;
 use super::tail_cache::Entry;
 use crate::managed_ledger::{AppendRefused, Refusal};
 use crate::protocol::outbound::Outbound;
@@ -28,9 +30,21 @@ pub(crate) struct InFlight {
     highest_sequence_id: Option<u64>,
     bytes: Bytes,
     summary: Summary,
+    kind: Kind,
     /// Gives the bytes back to the publish budget when the receipt is out.
     _ticket: Ticket,
 }
+
+/// What is in flight.
+enum Kind {
+    /// An entry; with the producer's name and its numbers where deduplication counts them.
+    Entry(Option<(Name, Numbered)>),
+    /// A SEND that repeats an earlier one: nothing was appended, and it is receipted after what is at its position.
+    Repeated,
+}
+
+/// Position of the receipt for a repeated SEND: −1, −1 on the wire.
+const REPEATED: Position = Position::new(LedgerId(u64::MAX), EntryId(u64::MAX));
 
 /// In order of position. Bounded by the publish budget.
 pub(crate) type InFlightQueue = VecDeque<InFlight>;
@@ -67,10 +81,26 @@ impl Topic {
                 return refuse(producer, &publish, api::ServerError::MetadataError, &error.to_string());
             }
         };
-        let position = match self.ml.append(publish.headers_and_payload.clone()) {
-            Ok(position) => position,
-            Err(AppendRefused { reason: Refusal::QueueFull, .. }) => return self.deferred.push_back(publish),
-            Err(refused) => return self.fail(&refused.to_string()),
+        let highest = publish.highest_sequence_id.unwrap_or(publish.sequence_id);
+        let deduplication = self.deduplication.as_mut();
+        let (position, kind) = match deduplication {
+            Some(known) if !known.is_new(&producer.name, highest, &summary) => match self.in_flight.back() {
+                Some(last) => (last.position, Kind::Repeated),
+                None => return receipt(&producer.outbound, &publish, REPEATED),
+            },
+            deduplication => match self.ml.append(publish.headers_and_payload.clone()) {
+                Ok(position) => {
+                    let now_ms = self.env.environment.clock.unix_ms();
+                    let count = |known: &mut Deduplication| {
+                        (producer.name.clone(), known.push(&producer.name, highest, &summary, now_ms))
+                    };
+                    (position, Kind::Entry(deduplication.map(count)))
+                }
+                Err(AppendRefused { reason: Refusal::QueueFull, .. }) => {
+                    return self.deferred.push_back(publish);
+                }
+                Err(refused) => return self.fail(&refused.to_string()),
+            },
         };
         let size = publish.headers_and_payload.len();
         producer.incoming.add(u64::from(summary.num_messages), size);
@@ -88,24 +118,28 @@ impl Topic {
             highest_sequence_id: publish.highest_sequence_id,
             bytes: publish.headers_and_payload,
             summary,
+            kind,
             _ticket: publish.ticket,
         });
     }
 
     /// Everything up to `up_to` is durable: receipts go out, and consumers may have it.
     pub(crate) fn on_confirmed(&mut self, up_to: Position) {
-        let now_ms = self.env.environment.clock.unix_ms();
+        let (now, now_ms) = (self.env.environment.clock.now(), self.env.environment.clock.unix_ms());
+        self.housekeeping.note_entries();
         while self.in_flight.front().is_some_and(|entry| entry.position <= up_to) {
             let Some(entry) = self.in_flight.pop_front() else { break };
-            entry.outbound.send(
-                api::CommandSendReceipt {
-                    producer_id: entry.producer.producer_id,
-                    sequence_id: entry.sequence_id,
-                    message_id: Some(message_id(entry.position, None)),
-                    highest_sequence_id: entry.highest_sequence_id,
+            entry.receipt();
+            let counted = match entry.kind {
+                Kind::Entry(counted) => counted,
+                Kind::Repeated => {
+                    self.settle(entry.producer, entry.serial);
+                    continue;
                 }
-                .into(),
-            );
+            };
+            if let Some(((name, numbered), known)) = counted.zip(self.deduplication.as_mut()) {
+                known.confirm(&name, numbered, now);
+            }
             self.incoming.add(u64::from(entry.summary.num_messages), entry.bytes.len());
             self.entries_added += 1;
             self.last_publish_ms = now_ms;
@@ -116,7 +150,11 @@ impl Topic {
             });
             self.settle(entry.producer, entry.serial);
         }
+        if let Some(known) = &mut self.deduplication {
+            known.confirmed(up_to);
+        }
         self.release_due = true;
+        self.plan_look();
         for subscription in self.subscriptions.values_mut() {
             subscription.due = true;
         }
@@ -136,9 +174,40 @@ impl Topic {
     }
 }
 
+impl InFlight {
+    fn receipt(&self) {
+        let position = match self.kind {
+            Kind::Entry(_) => self.position,
+            Kind::Repeated => REPEATED,
+        };
+        self.outbound.send(
+            api::CommandSendReceipt {
+                producer_id: self.producer.producer_id,
+                sequence_id: self.sequence_id,
+                message_id: Some(message_id(position, None)),
+                highest_sequence_id: self.highest_sequence_id,
+            }
+            .into(),
+        );
+    }
+}
+
+/// Answers a SEND that has nothing to wait for.
+fn receipt(outbound: &Outbound, publish: &Publish, position: Position) {
+    outbound.send(
+        api::CommandSendReceipt {
+            producer_id: publish.key.producer_id,
+            sequence_id: publish.sequence_id,
+            message_id: Some(message_id(position, None)),
+            highest_sequence_id: publish.highest_sequence_id,
+        }
+        .into(),
+    );
+}
+
 /// Answers one SEND with an error. The client reacts by reconnecting (or gives up on a terminated topic), so nothing
 /// sent later overtakes it.
-fn refuse(producer: &Producer, publish: &Publish, error: api::ServerError, text: &str) {
+pub(crate) fn refuse(producer: &Producer, publish: &Publish, error: api::ServerError, text: &str) {
     producer.outbound.send(
         api::CommandSendError {
             producer_id: publish.key.producer_id,

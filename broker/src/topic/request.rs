@@ -72,6 +72,8 @@ pub struct AddProducer {
     /// Epoch this producer had before it reconnected.
     pub topic_epoch: Option<u64>,
     pub user_provided_name: bool,
+    /// It will encrypt what it sends.
+    pub encrypted: bool,
     pub metadata: BTreeMap<String, String>,
     /// Schema version to answer with; empty without schema.
     pub schema_version: Bytes,

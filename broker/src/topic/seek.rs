@@ -31,7 +31,7 @@ impl Topic {
             }
         };
         self.disconnect_consumers(name);
-        let limits = self.env.limits.dispatch;
+        let limits = self.dispatch_limits();
         let Some(subscription) = self.subscriptions.get_mut(name) else {
             return Err(TopicError::SubscriptionNotFound(name.to_string()));
         };
@@ -45,6 +45,7 @@ impl Topic {
             // It would have ended with its last consumer, but that one is about to come back.
             subscription.forsaken_at = Some(self.env.environment.clock.now() + RETURN_WITHIN);
         }
+        self.look_soon();
         self.trim_due = true;
         Ok(())
     }

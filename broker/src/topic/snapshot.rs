@@ -105,7 +105,7 @@ fn is_waiting(subscription: &Subscription, list: &LedgerList) -> bool {
     list.last_confirmed().is_none_or(|last| subscription.read_position > last)
 }
 
-fn publisher(producer: &mut Producer, now: std::time::Duration) -> PublisherStats {
+pub(super) fn publisher(producer: &mut Producer, now: std::time::Duration) -> PublisherStats {
     let (msg_rate_in, msg_throughput_in) = producer.incoming.per_second(now);
     let client = producer.outbound.client();
     PublisherStats {
@@ -181,12 +181,13 @@ fn subscription_stats(
         draining_hashes_count,
         draining_hashes_unacked_messages,
         non_contiguous_deleted_messages_ranges: subscription.cursor.ranges(0).1,
+        delayed_message_index_size_in_bytes: subscription.delayed.bytes() as u64,
         subscription_properties: subscription.properties.clone(),
         ..SubscriptionStats::default()
     }
 }
 
-fn consumer_stats(
+pub(super) fn consumer_stats(
     consumer: &mut Consumer,
     dispatcher: &Dispatcher,
     now: std::time::Duration,

@@ -85,6 +85,8 @@ pub struct SubscriptionStats {
     pub msg_rate_redeliver: f64,
     pub message_ack_rate: f64,
     pub chunked_message_rate: f64,
+    /// Messages per second that nobody could take; non-persistent topics only.
+    pub msg_drop_rate: f64,
     /// Entries, not messages.
     pub msg_backlog: u64,
     pub backlog_size: i64,

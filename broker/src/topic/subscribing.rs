@@ -23,7 +23,7 @@ use crate::managed_ledger::MarkDelete;
 const SUBSCRIPTIONS_MAX: usize = 10_000;
 
 /// Length of a consumer name made up here.
-const CONSUMER_NAME_CHARS: usize = 10;
+pub(super) const CONSUMER_NAME_CHARS: usize = 10;
 
 impl Topic {
     pub(crate) async fn subscribe(&mut self, request: Subscribe) -> Result<(), TopicError> {
@@ -37,6 +37,11 @@ impl Topic {
         if request.read_compacted && !single {
             let text = "read_compacted needs an Exclusive or Failover subscription";
             return Err(TopicError::NotAllowed(text.into()));
+        }
+        let types = &self.policies.subscription_types;
+        if !types.is_empty() && !types.iter().any(|allowed| allowed == request.kind.name()) {
+            let text = format!("subscriptions of type {} are switched off by policy", request.kind.name());
+            return Err(TopicError::NotAllowed(text));
         }
         let name: Name = Arc::from(request.subscription.as_str());
         self.ensure_subscription(&name, &request).await?;
@@ -114,6 +119,11 @@ impl Topic {
         properties: BTreeMap<String, String>,
         kind: SubscriptionType,
     ) -> Result<(), TopicError> {
+        if self.policies.subscriptions_max.is_some_and(|max| self.subscriptions.len() >= max as usize) {
+            let text =
+                "the topic has as many subscriptions as its policies allow; delete one, or raise the limit";
+            return Err(TopicError::NotAllowed(text.into()));
+        }
         let cursor = Cursor::new(mark);
         let (env, config) = (&self.env.managed_ledgers, &self.env.config);
         let store =
@@ -132,11 +142,11 @@ impl Topic {
         kind: SubscriptionType,
     ) -> Result<(), TopicError> {
         if self.subscriptions.len() >= SUBSCRIPTIONS_MAX {
-            return Err(TopicError::NotAllowed("too many subscriptions".into()));
+            return Err(TopicError::NotAllowed("the topic has too many subscriptions; delete some".into()));
         }
         let key_shared = KeySharedPolicy::default();
         self.next_serial += 1;
-        let limits = self.env.limits.dispatch;
+        let limits = self.dispatch_limits();
         let now = self.env.environment.clock.now();
         let rate = Rate::new(now);
         let subscription = Subscription {
@@ -162,21 +172,29 @@ impl Topic {
             due: false,
         };
         self.subscriptions.insert(name.clone(), subscription);
+        self.look_soon();
         Ok(())
     }
 
     fn join(&mut self, name: &Name, request: Subscribe) -> Result<(), TopicError> {
         let clock = self.env.environment.clock.clone();
         let (now, now_ms) = (clock.now(), clock.unix_ms());
+        let limits = self.dispatch_limits();
+        if self.policies.consumers_max.is_some_and(|max| self.consumers.len() >= max as usize) {
+            return Err(busy("the topic has as many consumers as its policies allow", None));
+        }
         let Some(subscription) = self.subscriptions.get_mut(name) else {
             return Err(TopicError::SubscriptionNotFound(name.to_string()));
         };
+        let max = self.policies.consumers_per_subscription_max;
+        if max.is_some_and(|max| subscription.consumers.len() >= max as usize) {
+            return Err(busy("the subscription has as many consumers as its policies allow", None));
+        }
         fit(subscription, &request)?;
         let list = self.ml.ledgers();
         let same_policy = subscription.key_shared.routing == request.key_shared.routing
             && subscription.key_shared.out_of_order == request.key_shared.out_of_order;
         if subscription.consumers.is_empty() && (subscription.kind != request.kind || !same_policy) {
-            let limits = self.env.limits.dispatch;
             subscription.kind = request.kind;
             subscription.key_shared = KeySharedPolicy { ranges: Vec::new(), ..request.key_shared.clone() };
             subscription.dispatcher =
@@ -185,15 +203,15 @@ impl Topic {
         }
         self.next_consumer += 1;
         let id = ConsumerId(self.next_consumer);
-        let consumer_name: Name = match request.consumer_name.filter(|n| !n.is_empty()) {
-            Some(given) => Arc::from(given),
-            None => Arc::from(self.env.environment.random.alphanumeric(CONSUMER_NAME_CHARS)),
+        let consumer_name: Name = match &request.consumer_name {
+            Some(given) if !given.is_empty() => Arc::from(given.as_str()),
+            _ => Arc::from(self.env.environment.random.alphanumeric(CONSUMER_NAME_CHARS)),
         };
         let spec = ConsumerSpec {
             id,
             name: consumer_name.clone(),
             priority: request.priority,
-            ranges: request.key_shared.ranges,
+            ranges: request.key_shared.ranges.clone(),
         };
         let actions = match subscription.dispatcher.add(spec, now) {
             Ok(actions) => actions,
@@ -203,26 +221,8 @@ impl Topic {
                 return Err(busy("exclusive consumer is already connected", holder));
             }
         };
-        let rate = Rate::new(now);
-        let consumer = Consumer {
-            id,
-            key: request.key,
-            name: consumer_name,
-            outbound: request.outbound,
-            metadata: request.metadata,
-            epoch: request.consumer_epoch,
-            connected_ms: now_ms,
-            out: rate,
-            redelivered: rate,
-            acked: rate,
-            entries_out: 0,
-            last_acked_ms: 0,
-            last_consumed_ms: 0,
-            last_flow_ms: 0,
-            told_end: false,
-        };
         self.consumers.insert(request.key, (name.clone(), id));
-        subscription.consumers.insert(id, consumer);
+        subscription.consumers.insert(id, Consumer::new(id, consumer_name, request, now, now_ms));
         subscription.forsaken_at = None;
         subscription.apply(actions, list);
         Ok(())
@@ -268,7 +268,7 @@ impl Topic {
         let Some(mut subscription) = self.subscriptions.remove(name) else { return Ok(()) };
         let Some(durability) = subscription.durability.take() else { return Ok(()) };
         let deleted = durability.delete().await;
-        self.trim_due = true;
+        (self.trim_due, self.release_due) = (true, true);
         deleted
     }
 
@@ -308,6 +308,6 @@ fn fit(subscription: &Subscription, request: &Subscribe) -> Result<(), TopicErro
     Ok(())
 }
 
-fn busy(message: &str, holder: Option<Holder>) -> TopicError {
+pub(super) fn busy(message: &str, holder: Option<Holder>) -> TopicError {
     TopicError::ConsumerBusy { message: message.to_owned(), holder }
 }

@@ -9,6 +9,7 @@ use magnetar_proto::pulsar::message::Summary;
 
 use super::consumer::Consumer;
 use super::delayed::Delayed;
+use super::dispatching::REPLAY_PULL;
 use super::durability::Durability;
 use super::rate::Rate;
 use super::reads::{Reads, Source};
@@ -31,6 +32,10 @@ pub(crate) struct Context<'a> {
     pub now_ms: u64,
     /// No entry will ever follow.
     pub terminated: bool,
+    /// What was published longer ago is never delivered.
+    pub ttl: Option<Duration>,
+    /// Delivery times set by producers are honoured.
+    pub delays: bool,
 }
 
 /// Counters that stats show.
@@ -180,7 +185,9 @@ impl Subscription {
 
     /// The next moment at which something is to be done.
     pub(crate) fn deadline(&self, now: Duration, now_ms: u64) -> Option<Duration> {
-        let delayed = self.delayed.next_due().filter(|_| !self.consumers.is_empty()).map(|at| {
+        // What is overdue is pulled by dispatch, which needs no timer but something to happen.
+        let pulled = !self.consumers.is_empty() && self.dispatcher.replay_len() < REPLAY_PULL;
+        let delayed = self.delayed.next_due().filter(|_| pulled).map(|at| {
             let wait = u64::try_from(at).unwrap_or(0).saturating_sub(now_ms);
             now + Duration::from_millis(wait)
         });
@@ -196,13 +203,6 @@ impl Subscription {
             self.apply(actions, cx.ledgers);
         }
         self.reads.on_timer(cx.now);
-        if self.delayed.next_due().is_some_and(|at| at <= cx.now_ms as i64) && !self.consumers.is_empty() {
-            while let Some((position, tag)) = self.delayed.pop_due(cx.now_ms) {
-                if !self.cursor.is_acked(position) {
-                    self.dispatcher.replay(position, tag);
-                }
-            }
-        }
         self.due = true;
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use magnetar_proto::ids::Position;
@@ -16,20 +18,58 @@ pub(crate) struct Entry {
     pub summary: Arc<Summary>,
 }
 
+impl Entry {
+    /// It was published longer than `age` ago, by its producer's clock.
+    pub(crate) fn is_older(&self, age: Duration, unix_ms: u64) -> bool {
+        let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        self.summary.publish_time.saturating_add(age_ms) < unix_ms
+    }
+}
+
 /// Bytes kept of entries which every subscription has acknowledged: a reader that starts a little back finds them.
 const ACKNOWLEDGED_BYTES_MAX: usize = 256 * 1024;
 
-/// Entries in order of position, without gaps from the first to the last durable one. Bounded by bytes.
+/// Bytes that a topic may keep however many others there are.
+const SHARE_BYTES: usize = 64 * 1024;
+
+/// What the caches of all topics of a broker may take together.
+#[derive(Debug)]
+pub struct TailBudget {
+    used: AtomicUsize,
+    max: usize,
+}
+
+impl TailBudget {
+    /// Of `max` bytes.
+    pub fn new(max: usize) -> Self {
+        TailBudget { used: AtomicUsize::new(0), max }
+    }
+
+    fn is_exceeded(&self) -> bool {
+        self.used.load(Ordering::Relaxed) > self.max
+    }
+}
+
+/// Entries in order of position, without gaps from the first to the last durable one. Bounded by bytes, its own and those
+/// of all caches together.
 #[derive(Debug)]
 pub(crate) struct TailCache {
     entries: VecDeque<Entry>,
     bytes: usize,
     bytes_max: usize,
+    /// Includes `bytes`.
+    budget: Arc<TailBudget>,
+}
+
+impl Drop for TailCache {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 impl TailCache {
-    pub(crate) fn new(bytes_max: usize) -> Self {
-        TailCache { entries: VecDeque::new(), bytes: 0, bytes_max }
+    pub(crate) fn new(bytes_max: usize, budget: Arc<TailBudget>) -> Self {
+        TailCache { entries: VecDeque::new(), bytes: 0, bytes_max, budget }
     }
 
     /// Adds the next durable entry; the oldest ones make room.
@@ -39,8 +79,9 @@ impl TailCache {
             "entries become durable in order"
         );
         self.bytes += entry.bytes.len();
+        self.budget.used.fetch_add(entry.bytes.len(), Ordering::Relaxed);
         self.entries.push_back(entry);
-        while self.bytes > self.bytes_max {
+        while self.bytes > self.bytes_max || (self.bytes > SHARE_BYTES && self.budget.is_exceeded()) {
             self.pop();
         }
     }
@@ -48,6 +89,7 @@ impl TailCache {
     fn pop(&mut self) {
         if let Some(entry) = self.entries.pop_front() {
             self.bytes -= entry.bytes.len();
+            self.budget.used.fetch_sub(entry.bytes.len(), Ordering::Relaxed);
         }
         if self.entries.is_empty() {
             // A burst must not keep its table for ever.
@@ -106,9 +148,27 @@ mod tests {
         Entry { position, bytes, summary }
     }
 
+    fn cache(bytes_max: usize) -> TailCache {
+        TailCache::new(bytes_max, Arc::new(TailBudget::new(usize::MAX)))
+    }
+
+    #[test]
+    fn all_caches_together_keep_to_one_budget_and_give_it_back() {
+        let budget = Arc::new(TailBudget::new(300_000));
+        let fill = |cache: &mut TailCache| (0..40).for_each(|n| cache.push(entry(at(1, n), 10_000)));
+        let mut caches: Vec<TailCache> = (0..3).map(|_| TailCache::new(1 << 20, budget.clone())).collect();
+        caches.iter_mut().for_each(fill);
+        let used = || budget.used.load(Ordering::Relaxed);
+        assert!(used() <= 300_000 + 3 * SHARE_BYTES, "{}", used());
+        assert!(caches.iter().all(|cache| cache.bytes + 11_000 > SHARE_BYTES));
+        assert_eq!(caches.iter().map(|cache| cache.bytes).sum::<usize>(), used());
+        caches.clear();
+        assert_eq!(used(), 0);
+    }
+
     #[test]
     fn the_oldest_entries_make_room() {
-        let mut cache = TailCache::new(3_000);
+        let mut cache = cache(3_000);
         for n in 0..10 {
             cache.push(entry(at(1, n), 900));
         }
@@ -119,7 +179,7 @@ mod tests {
 
     #[test]
     fn entries_of_several_ledgers_are_found() {
-        let mut cache = TailCache::new(1 << 20);
+        let mut cache = cache(1 << 20);
         for n in 0..3 {
             cache.push(entry(at(1, n), 10));
         }
@@ -138,7 +198,7 @@ mod tests {
 
     #[test]
     fn acknowledged_entries_are_released_but_for_a_few() {
-        let mut cache = TailCache::new(1 << 20);
+        let mut cache = cache(1 << 20);
         for n in 0..10 {
             cache.push(entry(at(1, n), 100 * 1024));
         }

@@ -109,11 +109,10 @@ async fn only_what_may_exist_is_loaded() {
     assert!(matches!(refused("t", false).await, Some(LoadError::NotFound(_))));
     assert!(matches!(refused("p", true).await, Some(LoadError::Partitioned(_))));
     assert!(matches!(refused("p-partition-2", true).await, Some(LoadError::NoSuchPartition { .. })));
-    assert!(matches!(
-        refused("non-persistent://public/default/t", true).await,
-        Some(LoadError::NonPersistent(_))
-    ));
+    let volatile = "non-persistent://public/default/t";
+    assert!(matches!(refused(volatile, false).await, Some(LoadError::NotFound(_))));
     assert_eq!(loads(&loader), 0);
+    assert!(refused(volatile, true).await.is_none());
     assert!(refused("p-partition-1", false).await.is_none());
     assert!(refused("t", true).await.is_none());
 }

@@ -4,6 +4,8 @@ use magnetar_common::clock::ManualClock;
 use magnetar_common::metadata::Expect;
 use magnetar_proto::pulsar::api;
 
+use crate::schemas::Strategy;
+
 use super::*;
 
 const PARTITIONS_MAX: u32 = 100;
@@ -110,7 +112,13 @@ async fn the_same_schema_keeps_its_version() {
         properties: Vec::new(),
     };
     for (data, version) in [(b"one" as &[u8], 0), (b"two", 1), (b"one", 0)] {
-        assert_eq!(schemas.add(&topic("t-partition-3"), &schema(data)).await.expect("an add"), version);
+        assert_eq!(
+            schemas
+                .add(&topic("t-partition-3"), &schema(data), Strategy::AlwaysCompatible)
+                .await
+                .expect("an add"),
+            version
+        );
     }
     let (latest, record) = schemas.latest(&topic("t")).await.expect("a read").expect("there are two");
     assert_eq!((latest, &record.schema.schema_data[..]), (1, &b"two"[..]));

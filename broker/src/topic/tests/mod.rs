@@ -2,7 +2,11 @@
 
 mod consuming;
 mod cursors;
+mod deduplication;
 mod lifecycle;
+mod policies;
 mod producing;
 mod shared;
 mod support;
+mod volatile;
+mod why;

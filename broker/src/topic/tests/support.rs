@@ -18,6 +18,7 @@ use magnetar_proto::pulsar::{Command, api, entry};
 use tempfile::TempDir;
 
 use crate::managed_ledger::{MlConfig, MlEnv};
+use crate::policies::{Fixed, TopicPolicies};
 use crate::protocol::outbound::{ClientInfo, ConnectionId, Outbound, Queued};
 use crate::topic::*;
 
@@ -55,6 +56,8 @@ impl World {
             limits: TopicLimits::default(),
             names: Arc::new(ProducerNames::new("test-0")),
             broker: "broker".into(),
+            policies: Arc::new(Fixed(TopicPolicies::default())),
+            tail_budget: Arc::new(TailBudget::new(1 << 30)),
         };
         World { env, clock, _bookies: bookies, _dir: dir }
     }
@@ -73,6 +76,16 @@ impl World {
         handle.closed().await;
         self.topic().await
     }
+}
+
+/// Waits until the topic is as wanted, looking again whenever its task and its timers had their turn.
+pub(super) async fn until<F: Future<Output = bool>>(what: &str, mut wanted: impl FnMut() -> F) {
+    let waiting = async {
+        while !wanted().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "never: {what}");
 }
 
 /// One connection to one topic.
@@ -125,6 +138,7 @@ impl Peer {
             access_mode: AccessMode::Shared,
             topic_epoch: None,
             user_provided_name: false,
+            encrypted: false,
             metadata: BTreeMap::new(),
             schema_version: Bytes::new(),
             initial_subscription: None,

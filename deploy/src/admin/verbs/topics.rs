@@ -6,10 +6,12 @@ use serde_json::Value;
 use super::{NAMESPACE, TOPIC};
 use crate::admin::call::Method::{Delete, Get, Post, Put};
 use crate::admin::convert::number;
-use crate::admin::verb::{Arg, Values, Verb, flag, option};
+use crate::admin::verb::{Arg, Values, Verb, flag, option, word};
 
 const PARTITIONS: Arg = option("partitions", Some('p'), "How many partitions").required();
 const FORCE: Arg = flag("force", Some('f'), "Although clients are connected");
+const SUBSCRIPTION: Arg =
+    Arg { required: false, ..word("subscription", "Ask about it; without one, about publishing") };
 
 fn partitions(values: &Values) -> Result<Option<Value>> {
     number(values.get("partitions")?).map(Some)
@@ -67,6 +69,22 @@ pub(super) const VERBS: &[Verb] = &[
         &[TOPIC],
         "Of all partitions together",
     ),
+    Verb::new(
+        "why",
+        Get,
+        "/admin/v2/{topic}/why",
+        &[TOPIC, SUBSCRIPTION],
+        "Why nothing is delivered to a subscription, or nothing published",
+    )
+    .or("subscription", "/admin/v2/{topic}/subscription/{subscription}/why"),
+    Verb::new(
+        "truncate",
+        Delete,
+        "/admin/v2/{topic}/truncate",
+        &[TOPIC],
+        "Drop all messages, whatever retention says",
+    ),
+    Verb::new("get-properties", Get, "/admin/v2/{topic}/properties", &[TOPIC], "Properties of the topic"),
     Verb::new("terminate", Post, "/admin/v2/{topic}/terminate", &[TOPIC], "Take no more messages, for ever"),
     Verb::new(
         "unload",

@@ -1,0 +1,12 @@
+//! What operators have set for topics, in the form in which topics act on it.
+//!
+//! A topic asks a [`PolicySource`] when it is opened, and is told of changes by [`follow`]. This module must never know
+//! what a topic does with a policy, nor how tools spell their requests.
+
+mod effective;
+mod follow;
+mod source;
+
+pub use effective::{AgeQuota, QuotaAction, StorageQuota, TopicPolicies};
+pub use follow::follow;
+pub use source::{Fixed, PolicySource, StoredPolicies};
