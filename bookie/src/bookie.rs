@@ -327,6 +327,7 @@ fn start_background(
     let settings = compaction::Settings {
         live_ratio: config.compaction_live_ratio,
         bytes_per_second: config.compaction_bytes_per_second,
+        small_bytes: config.write_cache_bytes as u64 / compaction::SMALL_PART,
     };
     let (engine, stop) = (engine.clone(), background.stop());
     let compactor =

@@ -1,7 +1,8 @@
-//! Gives space back: unlinks logs without live entries, and rewrites those with few. Told when ledgers were forgotten,
-//! and looking by itself now and then. It must never drop an entry that it could not read: a log with such an entry is
-//! left as it is.
+//! Gives space back: unlinks logs without live entries, rewrites those with few, and makes one of many small ones. Told
+//! when ledgers were forgotten, and looking by itself now and then. It must never drop an entry that it could not read: a
+//! log with such an entry is left as it is.
 
+mod choice;
 #[cfg(test)]
 mod tests;
 
@@ -12,8 +13,9 @@ use std::time::Duration;
 use magnetar_common::clock::SharedClock;
 use tokio::sync::Notify;
 
+use self::choice::{small, sparse};
 use crate::background::{Pace, Stop, blocking};
-use crate::engine::{CompactError, Compaction, Engine, LogSpace};
+use crate::engine::{CompactError, Compaction, Engine};
 use crate::error::FatalError;
 
 /// How often to look without having been told: entries written twice are dead space that nobody deletes.
@@ -22,11 +24,12 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// After each pass: ledgers deleted one by one must not lead to a checkpoint each.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Live bytes copied into one log: bounds what one rewrite needs of free space, and how long it takes.
-const LIVE_BYTES_MAX: u64 = 256 << 20;
-
 /// Free space that a rewrite leaves alone.
 const ROOM_LEFT: u64 = 16 << 20;
+
+/// A log is small below this part of the write cache: an eighth of the logs that a busy bookie writes, which are half of
+/// the cache.
+pub(crate) const SMALL_PART: u64 = 16;
 
 /// Copied between two looks at the clock.
 const STEP_BYTES: u64 = 1 << 20;
@@ -38,6 +41,8 @@ pub(crate) struct Settings {
     pub(crate) live_ratio: f64,
     /// Copied at most; 0: nothing is ever rewritten.
     pub(crate) bytes_per_second: u64,
+    /// Logs below this size are merged, whatever lives in them.
+    pub(crate) small_bytes: u64,
 }
 
 /// See the module.
@@ -81,7 +86,9 @@ impl<T: Send + 'static> Compactor<T> {
             let room = room.unwrap_or(0).saturating_sub(ROOM_LEFT);
             let mut spaces = self.engine.log_spaces();
             spaces.retain(|space| !unreadable.contains(&space.log));
-            let victims = choose(spaces, self.settings.live_ratio, room);
+            let victims = sparse(spaces.clone(), self.settings.live_ratio, room);
+            let victims =
+                if victims.is_empty() { small(spaces, self.settings.small_bytes, room) } else { victims };
             if victims.is_empty() {
                 return Ok(());
             }
@@ -147,22 +154,4 @@ fn copy_some<T: Send + 'static>(
             Err(error)
         }
     }
-}
-
-/// The logs to rewrite as one: those that give back most for what must be copied, old ones first, as what is young may
-/// die soon without help.
-fn choose(mut spaces: Vec<LogSpace>, live_ratio: f64, room: u64) -> Vec<u64> {
-    let is_worth_it = |space: &LogSpace| (space.live as f64) < live_ratio * (space.live + space.dead) as f64;
-    spaces.retain(|space| space.dead > 0 && is_worth_it(space));
-    let score = |space: &LogSpace| space.dead as f64 * space.age as f64 / (space.live + 1) as f64;
-    spaces.sort_unstable_by(|a, b| score(b).total_cmp(&score(a)).then(a.log.cmp(&b.log)));
-    let mut live = 0;
-    let bound = room.min(LIVE_BYTES_MAX.max(spaces.first().map_or(0, |first| first.live)));
-    let fits = |space: &LogSpace| {
-        let fits = live + space.live <= bound;
-        live += if fits { space.live } else { 0 };
-        fits
-    };
-    spaces.retain(fits);
-    spaces.iter().map(|space| space.log).collect()
 }

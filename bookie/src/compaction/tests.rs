@@ -8,10 +8,20 @@ use magnetar_proto::ids::LedgerId;
 
 use super::*;
 use crate::background::Background;
+use crate::engine::LogSpace;
 use crate::testing::{BODY_BYTES, JOURNAL, LEDGERS, Store, content, files, log_bytes};
 
 const LEDGERS_STORED: u64 = 40;
 const ENTRIES: u64 = 60;
+
+fn empty() -> (Arc<dyn Storage>, Store) {
+    let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+    for dir in [JOURNAL, LEDGERS] {
+        storage.create_dir_all(dir.as_ref()).unwrap();
+    }
+    let store = Store::open(&storage);
+    (storage, store)
+}
 
 struct World {
     storage: Arc<dyn Storage>,
@@ -24,23 +34,23 @@ struct World {
 impl World {
     /// Six logs, each with ten entries of each ledger.
     fn new(bytes_per_second: u64) -> World {
-        let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
-        for dir in [JOURNAL, LEDGERS] {
-            storage.create_dir_all(dir.as_ref()).unwrap();
-        }
-        let store = Store::open(&storage);
+        let (storage, store) = empty();
         for log in 0..6 {
             for ledger in 0..LEDGERS_STORED {
                 store.add(ledger, log * ENTRIES / 6..(log + 1) * ENTRIES / 6);
             }
             store.flush();
         }
+        World::over(storage, store, Settings { live_ratio: 0.8, bytes_per_second, small_bytes: 0 })
+    }
+
+    fn over(storage: Arc<dyn Storage>, store: Store, settings: Settings) -> World {
         let (clock, freed) = (ManualClock::new(), Arc::new(Notify::new()));
         let mut background = Background::new();
         let compactor = Compactor {
             engine: store.engine.clone(),
             clock: clock.clone(),
-            settings: Settings { live_ratio: 0.8, bytes_per_second },
+            settings,
             freed: freed.clone(),
             stop: background.stop(),
         };
@@ -130,6 +140,50 @@ async fn an_unreadable_log_does_not_keep_the_others_from_being_rewritten() {
     world.background.end().await;
 }
 
+#[tokio::test]
+async fn small_logs_are_merged_though_everything_in_them_lives_and_large_ones_are_left_alone() {
+    let (storage, store) = empty();
+    store.add(1, 0..200);
+    store.flush();
+    let settings = Settings { live_ratio: 0.8, bytes_per_second: 50_000, small_bytes: 150_000 };
+    let world = World::over(storage, store, settings);
+    let large = files(&world.storage, LEDGERS, ".elog").remove(0);
+    for flush in 0..40 {
+        world.store.add(2 + flush % 3, flush * 5..flush * 5 + 5);
+        world.store.flush();
+        world.step().await;
+    }
+    let logs = || files(&world.storage, LEDGERS, ".elog");
+    let begun = world.clock.now();
+    // 40 of 5 kB each; those that were merged are of the next size, and fewer than eight.
+    while logs().len() > 1 + 5 + 7 {
+        world.step().await;
+    }
+    assert!(world.clock.now() - begun < Duration::from_secs(60));
+    assert!(logs().contains(&large));
+    for flush in 0..40 {
+        world.store.holds(2 + flush % 3, flush * 5..flush * 5 + 5);
+    }
+    world.background.end().await;
+    world.store.engine.abandon();
+    let again = Store::open(&world.storage);
+    (0..40).for_each(|flush| again.holds(2 + flush % 3, flush * 5..flush * 5 + 5));
+}
+
+#[test]
+fn of_small_logs_those_of_one_size_are_merged_once_they_are_many() {
+    const KIB: u64 = 1 << 10;
+    let few = |from: u64, count: u64, live: u64| (from..from + count).map(move |log| space(log, 1, live, 0));
+    let chosen = |spaces: Vec<LogSpace>, room| small(spaces, 1 << 20, room);
+    assert_eq!(chosen(few(1, 7, 10 * KIB).collect(), 1 << 30), [0; 0]);
+    assert_eq!(chosen(few(1, 20, 2 << 20).collect(), 1 << 30), [0; 0], "large ones");
+    let mixed: Vec<_> = few(1, 7, 10 * KIB).chain(few(20, 9, 200 * KIB)).chain(few(9, 1, 11 * KIB)).collect();
+    assert_eq!(chosen(mixed.clone(), 1 << 30), [1, 2, 3, 4, 5, 6, 7, 9], "the smallest size first");
+    assert_eq!(chosen(mixed[7..16].to_vec(), 1 << 30), (20..29).collect::<Vec<_>>());
+    assert_eq!(chosen(mixed, 30 * KIB), [0; 0], "not for a handful");
+    assert_eq!(chosen(few(1, 1000, 10 * KIB).collect(), 1 << 30).len(), 256);
+}
+
 fn space(log: u64, age: u64, live: u64, dead: u64) -> LogSpace {
     LogSpace { log, age, live, dead }
 }
@@ -144,10 +198,10 @@ fn those_logs_are_chosen_that_give_back_most_for_what_is_copied() {
         space(4, 6, 200 * MIB, 800 * MIB),
         space(5, 1, 10 * MIB, 0),
     ];
-    let chosen = |room| choose(spaces.clone(), 0.8, room);
+    let chosen = |room| sparse(spaces.clone(), 0.8, room);
     assert_eq!(chosen(1 << 40), [3, 4]);
     assert_eq!(chosen(100 * MIB), [3, 2]);
     assert_eq!(chosen(5 * MIB), [0; 0]);
-    assert_eq!(choose(spaces.clone(), 1.0, 190 * MIB), [3, 2, 1]);
-    assert_eq!(choose(vec![space(1, 1, 600 * MIB, 1000 * MIB)], 0.8, 1 << 40), [1]);
+    assert_eq!(sparse(spaces.clone(), 1.0, 190 * MIB), [3, 2, 1]);
+    assert_eq!(sparse(vec![space(1, 1, 600 * MIB, 1000 * MIB)], 0.8, 1 << 40), [1]);
 }
