@@ -8,7 +8,7 @@ use bytes::Bytes;
 use magnetar_common::storage::Storage;
 use magnetar_proto::ids::{EntryId, LedgerId};
 
-use crate::checkpoint::{Checkpoint, LedgerRow, LogRow};
+use crate::checkpoint::{Checkpoint, Encoder, Head, LedgerRow, LogRow};
 use crate::entry_log::{self, Log};
 use crate::journal::record::{Place, Record};
 use crate::journal::segment::SegmentHeader;
@@ -122,9 +122,31 @@ fn checkpoint() {
             },
         ],
     };
-    let golden = golden("checkpoint-v2.bin", &checkpoint.encode());
-    assert_eq!(Checkpoint::decode(&Bytes::from(golden)), Ok(checkpoint.clone()));
-    let first = std::fs::read(path("checkpoint-v1.bin")).unwrap();
-    let expected = Checkpoint { number: 0, incomplete: false, ..checkpoint };
-    assert_eq!(Checkpoint::decode(&Bytes::from(first)), Ok(expected));
+    let read = |name| Checkpoint::decode(&Bytes::from(std::fs::read(path(name)).unwrap()));
+    assert_eq!(
+        read("checkpoint-v1.bin"),
+        Ok(Checkpoint { number: 0, incomplete: false, ..checkpoint.clone() })
+    );
+    assert_eq!(read("checkpoint-v2.bin"), Ok(checkpoint.clone()));
+
+    let head = Head { number: 78, sequence: 1100, floor: 4, next_log: 11, incomplete: false };
+    let mut change = Encoder::change(head);
+    change.log_gone(&checkpoint.logs[0]);
+    change.log(&LogRow { log: 10, dir: 0, bytes: 8192 });
+    change.ledger_gone(LedgerId(1));
+    let confirmed = LedgerRow { last_add_confirmed: Some(EntryId(9)), ..checkpoint.ledgers[1].clone() };
+    change.ledger(&confirmed);
+    let written = [&checkpoint.encode()[..], &change.finish()].concat();
+    let golden = golden("checkpoint-v3.bin", &written);
+    let expected = Checkpoint {
+        sequence: 1100,
+        floor: 4,
+        next_log: 11,
+        number: 78,
+        incomplete: false,
+        logs: vec![LogRow { log: 10, dir: 0, bytes: 8192 }],
+        ledgers: vec![confirmed],
+        ..checkpoint
+    };
+    assert_eq!(Checkpoint::decode(&Bytes::from(golden)), Ok(expected));
 }

@@ -94,6 +94,38 @@ impl Dirs {
     }
 }
 
+impl Dirs {
+    /// Runs `write` in the directories where log number `log` may go, one after the other, until it succeeds. A
+    /// directory that fails otherwise than by being full is lost, as long as another one is left. `Ok(None)` when all
+    /// are full. Blocks.
+    pub(super) fn in_some_dir<R, E: std::error::Error>(
+        &self,
+        log: u64,
+        cause: impl Fn(&E) -> Option<&io::Error>,
+        mut write: impl FnMut(usize) -> Result<R, E>,
+    ) -> Result<Option<R>, E> {
+        let mut last = None;
+        for dir in self.candidates(log) {
+            match write(dir) {
+                Ok(written) => return Ok(Some(written)),
+                Err(error) if cause(&error).is_some_and(is_full) => self.set_full(dir),
+                Err(error) => {
+                    tracing::error!(dir = %self.path(dir).display(), %error, "a ledger directory fails; going on without it");
+                    // Of the last directory nothing could be gained by giving it up.
+                    if self.counts().1 > 1 {
+                        self.lose(dir);
+                    }
+                    last = Some(error);
+                }
+            }
+        }
+        match last {
+            Some(error) if self.candidates(log).len() <= 1 => Err(error),
+            _ => Ok(None),
+        }
+    }
+}
+
 fn unusable(storage: &dyn Storage, path: &Path) -> bool {
     match storage.list(path) {
         Ok(_) => false,

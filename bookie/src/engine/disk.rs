@@ -9,7 +9,7 @@ use bytes::Bytes;
 use magnetar_common::storage::Storage;
 use magnetar_proto::ids::{EntryId, LedgerId};
 
-use crate::checkpoint::{self, Checkpoint, LogRow};
+use crate::checkpoint::{self, Checkpoint, Copies, LogRow};
 use crate::entry_log::{self, Log, OpenError, Run, format};
 use crate::identity::InstanceId;
 
@@ -37,14 +37,13 @@ impl OpenLog {
 }
 
 impl Disk {
-    pub(super) fn read_checkpoint(&self) -> Result<Option<Checkpoint>, checkpoint::ReadError> {
-        let dirs = iter::once(&self.journal_dir).chain(&self.ledger_dirs).map(PathBuf::as_path);
-        checkpoint::newest(&self.storage, dirs)
+    pub(super) fn read_checkpoint(&self) -> Result<(Copies, Option<Checkpoint>), checkpoint::ReadError> {
+        Copies::open(&self.storage, self.dirs())
     }
 
-    /// Replaces the copy of the checkpoint in `dir`.
-    pub(super) fn replace_checkpoint(&self, dir: &Path, encoded: &Bytes) -> io::Result<()> {
-        checkpoint::replace(&self.storage, dir, encoded)
+    /// All of them, the journal's first.
+    pub(super) fn dirs(&self) -> impl Iterator<Item = &Path> + Clone {
+        iter::once(&self.journal_dir).chain(&self.ledger_dirs).map(PathBuf::as_path)
     }
 
     fn log_path(&self, row: &LogRow) -> Option<PathBuf> {

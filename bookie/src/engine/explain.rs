@@ -91,7 +91,7 @@ impl<T: Send + 'static> Engine<T> {
     pub(crate) fn explain(&self) -> io::Result<SpaceReport> {
         let mut report = SpaceReport { ledgers: self.explain_ledgers(), ..SpaceReport::default() };
         let (mut logs, unreadable) = self.explain_logs();
-        let dirs: BTreeSet<&Path> = self.data_dirs().collect();
+        let dirs: BTreeSet<&Path> = self.disk.dirs().collect();
         for dir in dirs {
             for name in self.disk.storage.list(dir)? {
                 let Some(allocated) = self.measure(&dir.join(&name))? else { continue };
@@ -107,11 +107,6 @@ impl<T: Send + 'static> Engine<T> {
         }
         report.logs.sort_unstable_by_key(|log| log.log);
         Ok(report)
-    }
-
-    fn data_dirs(&self) -> impl Iterator<Item = &Path> {
-        let journal = std::iter::once(&self.disk.journal_dir);
-        journal.chain(&self.disk.ledger_dirs).map(|dir| dir.as_path())
     }
 
     /// What a file takes; `None` when it has gone, or is a directory.

@@ -1,5 +1,5 @@
-//! The flush thread: takes the write cache's active generation, writes it as an entry log, replaces the checkpoint,
-//! lets the journal free its segments. In this order, each step durable before the next.
+//! The flush thread: takes the write cache's active generation, writes it as an entry log, brings the checkpoint up to
+//! date, lets the journal free its segments. In this order, each step durable before the next.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -7,16 +7,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use bytes::Bytes;
 use magnetar_proto::ids::{EntryId, LedgerId};
 
-use super::dirs::is_full;
 use super::disk::OpenLog;
+use super::record::{Covered, Recorder};
 use super::{Engine, Limits, State};
 use crate::cache::Generation;
-use crate::checkpoint::{Checkpoint, LedgerRow};
 use crate::entry_log::{self, Run};
 use crate::error::FatalError;
-
-/// Ledger rows copied under one hold of the engine's lock.
-const ROWS_PER_TURN: usize = 512;
 
 /// Wakes the flush thread.
 pub(super) struct FlushSignal {
@@ -31,33 +27,25 @@ pub(super) struct FlushSignal {
 /// How far flushes and checkpoints have come.
 pub(super) struct Progress {
     covered: Covered,
-    /// Number of the last checkpoint.
-    number: u64,
+    recorder: Recorder,
     /// A generation taken from the cache that no log holds yet.
     pending: Option<Taken>,
 }
 
 /// A generation to flush.
-struct Taken {
-    generation: Arc<Generation>,
+pub(super) struct Taken {
+    pub(super) generation: Arc<Generation>,
     /// The last journal sequence that it contains.
-    sequence: u64,
+    pub(super) sequence: u64,
     /// The log it goes to.
-    log: u64,
+    pub(super) log: u64,
 }
 
 impl Progress {
-    /// What the start found and did.
-    pub(super) fn new(covered: Covered, number: u64) -> Self {
-        Progress { covered, number, pending: None }
+    /// What the start found and did, and what it could not do for want of space.
+    pub(super) fn new(covered: Covered, recorder: Recorder, pending: Option<Taken>) -> Self {
+        Progress { covered, recorder, pending }
     }
-}
-
-/// Which part of the journal the durable checkpoint makes unnecessary.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Covered {
-    pub(super) sequence: u64,
-    pub(super) floor: u64,
 }
 
 #[derive(Default)]
@@ -71,8 +59,8 @@ impl FlushSignal {
         FlushSignal {
             state: Mutex::default(),
             changed: Condvar::new(),
+            stuck: AtomicBool::new(progress.pending.is_some()),
             progress: Mutex::new(progress),
-            stuck: AtomicBool::new(false),
         }
     }
 
@@ -222,61 +210,23 @@ impl<T: Send + 'static> Engine<T> {
         sorted: impl Fn() -> I,
     ) -> Result<Option<(OpenLog, Vec<Run>)>, FatalError> {
         let write = |dir| self.disk.write_log(dir, log, sorted());
-        self.in_some_dir(log, entry_log::OpenError::io, write).map_err(FatalError::entry_log)
+        self.dirs.in_some_dir(log, entry_log::OpenError::io, write).map_err(FatalError::entry_log)
     }
 
-    /// Replaces every copy of the checkpoint by one with the logs and ledgers of this moment; false when not one could
+    /// Brings the copies of the checkpoint up to date with the logs and ledgers of this moment; false when not one could
     /// be for want of space: then nothing that the checkpoint before names may be removed. Ledger rows may be newer
     /// than what the journal is covered for: their facts only accumulate, and replaying a fact again changes nothing.
     /// (Except that replay may bring a deleted ledger back; it is then found deleted again.) Blocks.
     pub(super) fn write_checkpoint(&self, progress: &mut Progress) -> Result<bool, FatalError> {
-        progress.number += 1;
-        let encoded = self.checkpoint(progress).encode();
         let begun = self.metrics.now();
-        let replaced = self.replace_copies(&encoded);
-        self.metrics.storage.checkpoint.ended(self.metrics.now() - begun, &replaced);
-        replaced
-    }
-
-    fn replace_copies(&self, encoded: &Bytes) -> Result<bool, FatalError> {
-        let mut copies = 0;
-        match self.disk.replace_checkpoint(&self.disk.journal_dir, encoded) {
-            Ok(()) => copies += 1,
-            Err(error) if is_full(&error) => {}
-            Err(error) => return Err(FatalError::checkpoint(error)),
-        }
-        for dir in self.dirs.usable() {
-            match self.disk.replace_checkpoint(self.dirs.path(dir), encoded) {
-                Ok(()) => copies += 1,
-                Err(error) if is_full(&error) => self.dirs.set_full(dir),
-                Err(error) if self.dirs.counts().1 > 1 => {
-                    tracing::error!(dir = %self.dirs.path(dir).display(), %error, "a ledger directory fails; going on without it");
-                    self.dirs.lose(dir);
-                }
-                Err(error) => return Err(FatalError::checkpoint(error)),
-            }
-        }
-        if copies == 0 {
+        let with = &mut |act: &mut dyn FnMut(&mut State)| act(&mut self.lock());
+        let recorded = progress.recorder.record(&self.disk, &self.dirs, progress.covered, with);
+        self.metrics.storage.checkpoint.ended(self.metrics.now() - begun, &recorded);
+        let recorded = recorded?;
+        self.metrics.storage.checkpoint_bytes.add(recorded.bytes);
+        if recorded.copies == 0 {
             self.found_no_space();
         }
-        Ok(copies > 0)
-    }
-
-    fn checkpoint(&self, progress: &Progress) -> Checkpoint {
-        let Covered { sequence, floor } = progress.covered;
-        let (count, logs, next_log, incomplete) = {
-            let state = self.lock();
-            (state.ledgers.len(), state.log_rows(), state.next_log, state.incomplete)
-        };
-        let mut ledgers: Vec<LedgerRow> = Vec::with_capacity(count);
-        let mut from = Some(0);
-        while let Some(place) = from {
-            let state = self.lock();
-            let (rows, next) = state.ledgers.walk(place, ROWS_PER_TURN);
-            ledgers.extend(rows.map(|ledger| state.ledgers.row(ledger)));
-            from = next;
-        }
-        let (instance, number) = (self.disk.instance, progress.number);
-        Checkpoint { instance, sequence, floor, next_log, number, incomplete, logs, ledgers }
+        Ok(recorded.copies > 0)
     }
 }

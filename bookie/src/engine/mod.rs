@@ -3,6 +3,8 @@
 //! It must never know of sockets or wire formats, and never wait for anything while it holds its lock.
 
 mod ahead;
+#[cfg(test)]
+mod checkpoint_tests;
 mod compact;
 #[cfg(test)]
 mod compact_tests;
@@ -19,11 +21,13 @@ mod findings;
 mod flush;
 mod gc;
 mod listing;
+mod load;
 mod logs;
 mod mode;
 mod open;
 mod overview;
 mod read;
+mod record;
 mod scrub;
 mod space;
 #[cfg(test)]

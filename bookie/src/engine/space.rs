@@ -5,7 +5,7 @@ use std::path::Path;
 
 use magnetar_common::storage::Space;
 
-use super::dirs::{is_full, recovered};
+use super::dirs::recovered;
 use super::{Engine, ReadOnlyReason, State};
 
 /// Below this part of the reserve, recovery adds are refused too: what is left is for compaction and checkpoints.
@@ -102,35 +102,5 @@ impl<T: Send + 'static> Engine<T> {
             sum = (sum.0 + space.free, sum.1 + space.total);
         }
         Ok(sum)
-    }
-
-    /// Runs `write` in the directories where log number `log` may go, one after the other, until it succeeds. A
-    /// directory that fails otherwise than by being full is lost, as long as another one is left. `Ok(None)` when all
-    /// are full. Blocks.
-    pub(super) fn in_some_dir<R, E: std::error::Error>(
-        &self,
-        log: u64,
-        cause: impl Fn(&E) -> Option<&io::Error>,
-        mut write: impl FnMut(usize) -> Result<R, E>,
-    ) -> Result<Option<R>, E> {
-        let mut last = None;
-        for dir in self.dirs.candidates(log) {
-            match write(dir) {
-                Ok(written) => return Ok(Some(written)),
-                Err(error) if cause(&error).is_some_and(is_full) => self.dirs.set_full(dir),
-                Err(error) => {
-                    tracing::error!(dir = %self.dirs.path(dir).display(), %error, "a ledger directory fails; going on without it");
-                    // Of the last directory nothing could be gained by giving it up.
-                    if self.dirs.counts().1 > 1 {
-                        self.dirs.lose(dir);
-                    }
-                    last = Some(error);
-                }
-            }
-        }
-        match last {
-            Some(error) if self.dirs.candidates(log).len() <= 1 => Err(error),
-            _ => Ok(None),
-        }
     }
 }

@@ -1,10 +1,22 @@
 //! Master keys, each kept once: all of Pulsar's ledgers have the same one.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 
-/// A key's place in [`Keys`].
+/// A key's place in [`Keys`], counted from 1: a ledger without a key takes no more room for that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct KeyId(u32);
+pub(super) struct KeyId(NonZeroU32);
+
+impl KeyId {
+    fn of(place: usize) -> Self {
+        let place = u32::try_from(place + 1).expect("memory ends before 2^32 keys");
+        KeyId(NonZeroU32::new(place).expect("one was added"))
+    }
+
+    fn place(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
 
 #[derive(Debug)]
 struct Held {
@@ -22,24 +34,24 @@ pub(super) struct Keys {
 
 impl Keys {
     pub(super) fn get(&self, id: KeyId) -> &[u8; 20] {
-        &self.held[id.0 as usize].key
+        &self.held[id.place()].key
     }
 
     /// One more ledger has this key.
     pub(super) fn hold(&mut self, key: &[u8; 20]) -> KeyId {
         if let Some(id) = self.ids.get(key) {
-            self.held[id.0 as usize].ledgers += 1;
+            self.held[id.place()].ledgers += 1;
             return *id;
         }
         let held = Held { key: *key, ledgers: 1 };
         let id = match self.free.pop() {
             Some(id) => {
-                self.held[id.0 as usize] = held;
+                self.held[id.place()] = held;
                 id
             }
             None => {
                 self.held.push(held);
-                KeyId(u32::try_from(self.held.len() - 1).expect("memory ends before 2^32 keys"))
+                KeyId::of(self.held.len() - 1)
             }
         };
         self.ids.insert(*key, id);
@@ -48,7 +60,7 @@ impl Keys {
 
     /// One ledger fewer has it.
     pub(super) fn release(&mut self, id: KeyId) {
-        let held = &mut self.held[id.0 as usize];
+        let held = &mut self.held[id.place()];
         held.ledgers -= 1;
         if held.ledgers == 0 {
             self.ids.remove(&held.key);

@@ -19,7 +19,9 @@ pub(crate) struct Ledger {
     confirmed_end: u64,
     rare: Option<Box<Rare>>,
     /// Fixed by the first add or fence.
-    pub(super) key: Option<KeyId>,
+    key: Option<KeyId>,
+    /// No checkpoint says yet what the fields that belong into one say.
+    changed: bool,
 }
 
 /// What few ledgers have.
@@ -44,7 +46,32 @@ impl Ledger {
             confirmed_end: 0,
             rare: None,
             key: None,
+            changed: true,
         }
+    }
+
+    /// Whether something that a checkpoint must say has changed since the last [`recorded`](Self::recorded).
+    pub(super) fn is_changed(&self) -> bool {
+        self.changed
+    }
+
+    /// A checkpoint says all of it now.
+    pub(super) fn recorded(&mut self) {
+        self.changed = false;
+    }
+
+    /// No checkpoint says all of it after all.
+    pub(super) fn mark_changed(&mut self) {
+        self.changed = true;
+    }
+
+    pub(super) fn key(&self) -> Option<KeyId> {
+        self.key
+    }
+
+    pub(super) fn set_key(&mut self, key: Option<KeyId>) {
+        self.changed |= self.key != key;
+        self.key = key;
     }
 
     pub(crate) fn id(&self) -> LedgerId {
@@ -61,6 +88,7 @@ impl Ledger {
     }
 
     pub(crate) fn fence(&mut self, sequence: u64) {
+        self.changed |= self.fenced == NOT_FENCED;
         self.fenced = sequence;
     }
 
@@ -81,7 +109,9 @@ impl Ledger {
 
     /// An add carried this LAC.
     pub(crate) fn note_last_add_confirmed(&mut self, lac: Option<EntryId>) {
-        self.confirmed_end = self.confirmed_end.max(lac.map_or(0, |lac| lac.0.saturating_add(1)));
+        let end = lac.map_or(0, |lac| lac.0.saturating_add(1));
+        self.changed |= end > self.confirmed_end;
+        self.confirmed_end = self.confirmed_end.max(end);
     }
 
     pub(crate) fn explicit_lac(&self) -> Option<&Bytes> {
@@ -89,6 +119,7 @@ impl Ledger {
     }
 
     pub(crate) fn set_explicit_lac(&mut self, body: Bytes) {
+        self.changed = true;
         self.rare.get_or_insert_default().explicit_lac = Some(body);
     }
 
@@ -98,6 +129,7 @@ impl Ledger {
     }
 
     pub(super) fn set_deleted_ms(&mut self, ms: u64) {
+        self.changed = true;
         self.rare.get_or_insert_default().deleted_ms = Some(ms);
     }
 }

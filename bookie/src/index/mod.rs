@@ -36,6 +36,8 @@ pub(crate) struct Ledgers {
     table: Table,
     keys: Keys,
     usage: Usage,
+    /// Forgotten without a trace, and perhaps still named by a checkpoint.
+    gone: Vec<LedgerId>,
 }
 
 /// The ledger was first seen with another master key.
@@ -64,11 +66,11 @@ impl Ledgers {
         key: &[u8; 20],
     ) -> Result<(&mut Ledger, bool), WrongKey> {
         let known = self.table.ensure(ledger);
-        match known.key {
+        match known.key() {
             Some(id) if self.keys.get(id) == key => Ok((known, false)),
             Some(_) => Err(WrongKey),
             None => {
-                known.key = Some(self.keys.hold(key));
+                known.set_key(Some(self.keys.hold(key)));
                 Ok((known, true))
             }
         }
@@ -129,6 +131,7 @@ impl Ledgers {
         if let Some(key) = &row.master_key {
             self.restore_key(row.ledger, key);
         }
+        self.table.ensure(row.ledger).recorded();
     }
 
     /// Drops a ledger and all its entries. One that was fenced is remembered as deleted at `now_ms`.
@@ -142,10 +145,52 @@ impl Ledgers {
                 let memory = self.table.ensure(ledger);
                 memory.fence(sequence);
                 memory.set_deleted_ms(now_ms);
-                memory.key = old.key;
+                memory.set_key(old.key());
             }
-            _ => old.key.into_iter().for_each(|key| self.keys.release(key)),
+            _ => {
+                self.gone.push(ledger);
+                old.key().into_iter().for_each(|key| self.keys.release(key));
+            }
         }
+    }
+
+    /// The ledgers that the next checkpoint must no longer name. Those that have come back since are marked as changed.
+    pub(crate) fn take_gone(&mut self) -> Vec<LedgerId> {
+        let gone = std::mem::take(&mut self.gone);
+        gone.iter().for_each(|ledger| self.mark_changed(*ledger));
+        gone
+    }
+
+    /// The checkpoint that was to leave them out did not come about.
+    pub(crate) fn put_back_gone(&mut self, gone: Vec<LedgerId>) {
+        self.gone.extend(gone);
+    }
+
+    /// The checkpoint that was to say what has changed of this ledger did not come about.
+    pub(crate) fn mark_changed(&mut self, ledger: LedgerId) {
+        if let Some(known) = self.table.get_mut(ledger) {
+            known.mark_changed();
+        }
+    }
+
+    /// Visits ledgers like [`Ledgers::walk`]: shows what a checkpoint must say of each that has changed, and takes it as
+    /// said; with `all`, of the others too. `take` learns whether it has changed.
+    pub(crate) fn take_rows(
+        &mut self,
+        from: usize,
+        max: usize,
+        all: bool,
+        mut take: impl FnMut(LedgerRow, bool),
+    ) -> Option<usize> {
+        let (ledgers, next) = self.table.walk_mut(from, max);
+        for ledger in ledgers {
+            let changed = ledger.is_changed();
+            if changed || all {
+                take(row(&self.keys, ledger), changed);
+                ledger.recorded();
+            }
+        }
+        next
     }
 
     /// The ledgers in the next `max` places from `from` on (0 to begin), and where to go on; `None` at the end. A walk
@@ -154,20 +199,20 @@ impl Ledgers {
         self.table.walk(from, max)
     }
 
-    /// What a checkpoint must say about the ledger.
-    pub(crate) fn row(&self, ledger: &Ledger) -> LedgerRow {
-        LedgerRow {
-            ledger: ledger.id,
-            fenced: ledger.fenced().is_some(),
-            master_key: ledger.key.map(|key| *self.keys.get(key)),
-            last_add_confirmed: ledger.last_add_confirmed(),
-            explicit_lac: ledger.explicit_lac().cloned(),
-            deleted_ms: ledger.deleted_ms(),
-        }
-    }
-
     /// How much of a log is live.
     pub(crate) fn use_of(&self, log: u64) -> LogUse {
         self.usage.of(log)
+    }
+}
+
+/// What a checkpoint must say about the ledger.
+fn row(keys: &Keys, ledger: &Ledger) -> LedgerRow {
+    LedgerRow {
+        ledger: ledger.id,
+        fenced: ledger.fenced().is_some(),
+        master_key: ledger.key().map(|key| *keys.get(key)),
+        last_add_confirmed: ledger.last_add_confirmed(),
+        explicit_lac: ledger.explicit_lac().cloned(),
+        deleted_ms: ledger.deleted_ms(),
     }
 }

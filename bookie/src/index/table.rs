@@ -96,6 +96,26 @@ impl Table {
     }
 }
 
+impl Table {
+    /// Like [`Table::walk`], to change ledgers on the way.
+    pub(super) fn walk_mut(
+        &mut self,
+        from: usize,
+        max: usize,
+    ) -> (impl Iterator<Item = &mut Ledger>, Option<usize>) {
+        let places = self.chunks.last().map_or(0, |last| (self.chunks.len() - 1) * CHUNK + last.len());
+        let to = places.min(from.saturating_add(max));
+        let next = (to < places).then_some(to);
+        let chunks = self.chunks.iter_mut().enumerate().skip(from / CHUNK);
+        let ledgers = chunks.take_while(move |(at, _)| at * CHUNK < to).flat_map(move |(at, chunk)| {
+            let within = |place: usize| place.saturating_sub(at * CHUNK).min(chunk.len());
+            let (first, end) = (within(from), within(to));
+            chunk[first..end].iter_mut().flatten()
+        });
+        (ledgers, next)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,6 +140,14 @@ mod tests {
             seen.extend(ledgers.map(|ledger| ledger.id().0));
             from = next;
         }
+        let mut again = Vec::new();
+        from = Some(0);
+        while let Some(place) = from {
+            let (ledgers, next) = table.walk_mut(place, 700);
+            again.extend(ledgers.map(|ledger| ledger.id().0));
+            from = next;
+        }
+        assert_eq!(again, seen);
         seen.sort_unstable();
         let expected: Vec<u64> = (0..3000).filter(|id| id % 3 != 0).chain(5000..6500).collect();
         assert_eq!(seen, expected);

@@ -20,8 +20,10 @@ pub(crate) struct Storage {
     pub(crate) flush_log: Operation,
     /// Bytes of the logs that flushes wrote.
     pub(crate) flush_bytes: Sizes,
-    /// The part of it that replaces the checkpoint.
+    /// The part of it that brings the checkpoint up to date.
     pub(crate) checkpoint: Operation,
+    /// Bytes that this wrote, into all directories.
+    pub(crate) checkpoint_bytes: Counter,
 }
 
 impl Storage {
@@ -42,6 +44,9 @@ impl Storage {
         text.operation("bookie_flush", "Write cache to durable checkpoint (ms)", &[], &self.flush);
         text.operation("bookie_flush_entrylog", "Writing an entry log (ms)", &[], &self.flush_log);
         text.sizes("bookie_flush_size", "Bytes of the entry logs written", &[], &self.flush_bytes);
-        text.operation("magnetar_bookie_checkpoint", "Replacing the checkpoint (ms)", &[], &self.checkpoint);
+        let help = "Bringing the checkpoint up to date (ms)";
+        text.operation("magnetar_bookie_checkpoint", help, &[], &self.checkpoint);
+        let help = "Bytes of checkpoints written, into all directories";
+        text.counter("magnetar_bookie_checkpoint_bytes", help, &[], &self.checkpoint_bytes);
     }
 }

@@ -12,7 +12,7 @@ use super::report::{Finding, Verified, Weight, What};
 use super::store::{Store, most_named};
 use super::walk::{Begin, Hole, Seen, SegmentFile, walk};
 use super::{Dirs, OfflineError};
-use crate::checkpoint;
+use crate::checkpoint::{self, Decoded};
 use crate::identity::IdentityError;
 use crate::journal::record::{self, Header, Place, Record};
 use crate::journal::segment::HEADER_BYTES;
@@ -84,10 +84,14 @@ impl Check<'_> {
         for dir in store.dirs.all() {
             let path = dir.join(checkpoint::NAME);
             let finding = match checkpoint::read(&store.storage, dir) {
-                Ok(Some(found)) if found.instance != store.instance => {
+                Ok(Some(found)) if found.checkpoint.instance != store.instance => {
                     Finding::damage(What::Foreign, path, "the checkpoint belongs to another bookie")
                 }
-                Ok(_) => continue,
+                Ok(Some(found)) => match copy_finding(store, path, &found) {
+                    Some(finding) => finding,
+                    None => continue,
+                },
+                Ok(None) => continue,
                 Err(checkpoint::ReadError::Io(error)) => {
                     Finding::new(Weight::CannotTell, What::Io, path, error.to_string())
                 }
@@ -149,6 +153,30 @@ impl Check<'_> {
             LogCheck { store: self.store, file, verified: &mut self.verified, find: self.find }.run();
         }
     }
+}
+
+/// What is wrong with a copy of the checkpoint whose base is whole, if anything.
+fn copy_finding(store: &Store, path: PathBuf, found: &Decoded) -> Option<Finding> {
+    let number = found.checkpoint.number;
+    let newest = store.known_checkpoint().map_or(number, |newest| newest.number);
+    let behind = match newest - number.min(newest) {
+        0 => "no copy has a later change".to_owned(),
+        changes => format!("another copy has what follows, {changes} changes, and the next start goes by it"),
+    };
+    let Some(offset) = found.unread else {
+        let detail = format!("the copy ends with change {number}: {behind}");
+        return (newest > number).then(|| Finding::new(Weight::Note, What::Checkpoint, path, detail));
+    };
+    // What was not written to its end is shorter than it says, unless the disk has put the pieces down out of order.
+    if found.is_cut {
+        let detail = format!("the copy ends in a change that was not written to its end; {behind}");
+        return Some(Finding::new(Weight::Note, What::Checkpoint, path, detail).at(offset, 0));
+    }
+    let detail = format!(
+        "the change after {number} cannot be read: it has rotted, or a power cut tore it; {behind}, and journal and \
+         logs are checked from there"
+    );
+    Some(Finding::damage(What::Checkpoint, path, detail).at(offset, 0).harmless(newest > number))
 }
 
 /// What is wrong with a journal file, if anything.

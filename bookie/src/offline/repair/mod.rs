@@ -195,8 +195,10 @@ impl Work<'_> {
         if found.incomplete {
             self.incomplete(&path, &mut new);
         }
-        let damaged =
-            |dir: &&Path| matches!(checkpoint::read(&store.storage, dir), Err(ReadError::Format(_)));
+        let damaged = |dir: &&Path| match checkpoint::read(&store.storage, dir) {
+            Ok(copy) => copy.is_some_and(|copy| copy.unread.is_some()),
+            Err(error) => matches!(error, ReadError::Format(_)),
+        };
         for dir in store.dirs.all().filter(damaged) {
             self.step(Step::RewriteCheckpoint { file: dir.join(checkpoint::NAME) });
         }
