@@ -14,6 +14,13 @@ const EXHAUSTED_PART: u64 = 4;
 /// The reserve is at most this part of a disk, so that small disks can be used at all.
 const RESERVE_PART_MAX: u64 = 10;
 
+/// The rest of the segment being written, and the next one.
+const RESERVED_SEGMENTS: u64 = 2;
+
+/// The journal's space is reserved when the free space is below so many times it and the reserve: with the defaults at 2.5
+/// GiB, seconds before a fast disk is full.
+const RESERVE_AHEAD: u64 = 4;
+
 /// One look at a disk.
 #[derive(Clone, Copy)]
 struct Look {
@@ -44,6 +51,9 @@ impl<T: Send + 'static> Engine<T> {
             dirs.push(look);
         }
         let journal = self.look(&self.disk.journal_dir);
+        if let Some(look) = journal {
+            self.keep_journal_going(look);
+        }
         // The same slack as for the ledger directories.
         let journal_low = journal.map_or(was_low, |look| look.is_low(was_low));
         let (_, _, with_space) = self.dirs.counts();
@@ -56,6 +66,19 @@ impl<T: Send + 'static> Engine<T> {
         self.set_low_space(journal_low || with_space == 0, exhausted);
         if with_space > 0 && self.flush.is_stuck() {
             self.flush.request();
+        }
+    }
+
+    /// While there is still some space, takes what the journal needs to make durable all that the write cache can hold: others
+    /// may fill the disk faster than the mode follows. Far from that nothing is taken, and a young journal is small.
+    fn keep_journal_going(&self, look: Look) {
+        let ahead = RESERVED_SEGMENTS * self.limits.segment_bytes;
+        let is_near = look.free < RESERVE_AHEAD * (look.reserve + ahead);
+        if is_near
+            && look.free >= 2 * ahead
+            && let Err(error) = self.journal.reserve()
+        {
+            tracing::warn!(%error, "cannot reserve space for the journal");
         }
     }
 

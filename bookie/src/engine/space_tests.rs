@@ -63,6 +63,22 @@ impl Running {
         entries.into_iter().for_each(|entry| self.try_add(add(ledger, entry)).unwrap());
     }
 
+    fn fence(&self, ledger: u64) -> Result<bool, Refused> {
+        let mut turn = self.engine.turn();
+        let fenced = turn.fence(LedgerId(ledger), &KEY);
+        turn.finish(None, Some(7));
+        self.done.recv().unwrap();
+        fenced
+    }
+
+    fn read(&self, ledger: u64, entry: u64) -> Option<bytes::Bytes> {
+        match self.engine.turn().lookup(LedgerId(ledger), Some(EntryId(entry))) {
+            Lookup::Here(body) => Some(body),
+            Lookup::OnDisk(place) => Some(place.read(1, 0).unwrap().remove(0)),
+            _ => None,
+        }
+    }
+
     fn holds(&self, ledger: u64, entries: impl IntoIterator<Item = u64>) {
         for entry in entries {
             let found = match self.engine.turn().lookup(LedgerId(ledger), Some(EntryId(entry))) {
@@ -99,6 +115,87 @@ fn below_the_reserve_only_recovery_adds_are_taken_and_below_a_quarter_of_it_none
     running.engine.check_space();
     assert_eq!(running.try_add(add(2, 0)), Ok(()));
     running.holds(1, 0..2);
+}
+
+#[test]
+fn what_was_accepted_before_others_filled_the_disk_becomes_durable_and_the_bookie_lives_on() {
+    let storage = storage();
+    let running = open(&storage, &DIRS[1..]);
+    storage.set_free(3 * RESERVE);
+    running.engine.check_space();
+    // From one look to the next, to the last byte.
+    storage.set_free(0);
+    // More than the segment that is being written.
+    for entry in 0..300 {
+        assert_eq!(running.try_add(Add { body: long(entry, 250), ..add(1, entry) }), Ok(()));
+    }
+    assert!(!running.engine.flush_now().unwrap());
+    assert_eq!(running.try_add(add(1, 300)), Err(Refused::ReadOnly));
+    assert_eq!(running.fence(2), Ok(false), "fencing goes on");
+    running.engine.check_space();
+    assert!(running.engine.failure().borrow().is_none());
+    running.holds_long(1, 0..300, 250);
+
+    // A start finds the disk as full, and serves; so does the one after it.
+    let mut left = storage;
+    for _ in 0..3 {
+        left = left.crash(magnetar_common::storage::Unsynced::Lost);
+        left.set_free(0);
+        let again = open(&left, &DIRS[1..]);
+        assert!(again.engine.mode().borrow().is_exhausted());
+        again.holds_long(1, 0..300, 250);
+        assert_eq!(again.engine.turn().fence(LedgerId(2), &KEY), Ok(true));
+        again.engine.abandon();
+    }
+    left.set_free(100 * RESERVE);
+    let again = open(&left, &DIRS[1..]);
+    again.add(1, 300..305);
+    again.engine.close().unwrap();
+    open(&left, &DIRS[1..]).holds(1, 300..305);
+}
+
+#[test]
+fn a_journal_longer_than_the_cache_is_taken_up_without_space_and_flushed_when_there_is_some() {
+    let storage = storage();
+    let running = open(&storage, &DIRS[1..]);
+    running.add(1, 0..20);
+    assert!(running.engine.flush_now().unwrap());
+    running.engine.flush.stop();
+    // The cache takes a tenth of that.
+    for entry in 20..3000 {
+        let mut turn = running.engine.turn();
+        turn.add(Add { body: long(entry, 4000), ..add(1, entry) }).unwrap();
+        turn.finish(None, Some(7));
+        running.done.recv().unwrap();
+    }
+    running.engine.abandon();
+    let left = storage.crash(magnetar_common::storage::Unsynced::Lost);
+    // For the next segment's header.
+    left.set_free(5000);
+    let again = open(&left, &DIRS[1..]);
+    assert!(again.engine.mode().borrow().is_exhausted());
+    assert_eq!(again.try_add(recovery(1, 5000)), Err(Refused::ReadOnly));
+    again.holds(1, 0..20);
+    again.holds_long(1, 20..3000, 4000);
+    left.set_free(100 * RESERVE);
+    again.engine.check_space();
+    assert!(again.engine.flush_now().unwrap());
+    assert!(!again.engine.mode().borrow().is_read_only());
+    again.holds_long(1, 20..3000, 4000);
+    again.engine.close().unwrap();
+    assert_eq!(open(&left, &DIRS[1..]).read(1, 2999), Some(long(2999, 4000)));
+}
+
+fn long(entry: u64, more: usize) -> bytes::Bytes {
+    [&body(1, entry)[..], &vec![entry as u8; more]].concat().into()
+}
+
+impl Running {
+    fn holds_long(&self, ledger: u64, entries: std::ops::Range<u64>, more: usize) {
+        for entry in entries {
+            assert_eq!(self.read(ledger, entry), Some(long(entry, more)), "{entry}");
+        }
+    }
 }
 
 #[test]

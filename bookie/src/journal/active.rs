@@ -37,12 +37,13 @@ impl Active {
     /// A segment whose header is durable and whose first batch goes to `first_record`.
     pub(super) fn new(segment: u64, file: Arc<dyn File>, first_record: u64) -> io::Result<Self> {
         let length = file.len()?;
+        let written = if is_written(&*file, length)? { length } else { first_record };
         Ok(Active {
             segment,
             file,
             first_record,
             position: first_record,
-            written: length,
+            written,
             allocated: length,
             zeros: AlignedBuffer::default(),
         })
@@ -86,4 +87,16 @@ impl Active {
         self.allocated = self.allocated.max(self.written);
         Ok(())
     }
+}
+
+/// Whether the blocks behind the header were written before. Those of a file that was only reserved read as zeros, and so
+/// may those of one that was hardly used: they are filled once more.
+fn is_written(file: &dyn File, length: u64) -> io::Result<bool> {
+    if length < 2 * ALIGNMENT as u64 {
+        return Ok(true);
+    }
+    let mut block = AlignedBuffer::with_capacity(ALIGNMENT);
+    block.extend_from_slice(&[0; ALIGNMENT]);
+    file.read_exact_at(&mut block, ALIGNMENT as u64)?;
+    Ok(block.iter().any(|byte| *byte != 0))
 }

@@ -1,4 +1,5 @@
-//! Which segment files exist: the live ones in order, and the free ones waiting to be overwritten.
+//! Which segment files exist: the live ones in order, and the free ones waiting to be overwritten. Before a disk is full,
+//! space is taken for the next one.
 //!
 //! A free file is only a name; recycling renames it, and its stale records are rejected by their segment id. The
 //! directory is synced when a file takes a live name, never when it loses one: a file that comes back under its old
@@ -9,12 +10,18 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use magnetar_common::storage::{AlignedBuffer, File, Storage};
+use magnetar_common::storage::{ALIGNMENT, AlignedBuffer, File, Storage};
 
+use super::replay::has_no_trace;
 use super::segment::{HEADER_BYTES, SegmentHeader, file_name, free_name};
 
 /// Free files kept for reuse. The flush cadence frees a few segments at a time; more would only hold disk space.
 const FREE_FILES_MAX: usize = 4;
+
+const NO_SPACE: &str = "no space for a journal segment: free some on the journal's disk, then start again";
+
+/// Enough for a restart on a full disk to fence what it is asked to.
+const SHORT_SPARE_BYTES: u64 = 1 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Segment {
@@ -27,6 +34,8 @@ struct State {
     live: VecDeque<Segment>,
     free: Vec<PathBuf>,
     next_free_number: u64,
+    /// See [`Files::reserve`]: for the segment being written, and for the one after it.
+    reserved: (bool, bool),
 }
 
 pub(super) struct Files {
@@ -46,7 +55,7 @@ impl Files {
         free: Vec<PathBuf>,
         next_free_number: u64,
     ) -> Self {
-        let state = State { live: live.into(), free, next_free_number };
+        let state = State { live: live.into(), free, next_free_number, reserved: (false, false) };
         Files { storage, dir: dir.to_owned(), direct, state: Mutex::new(state) }
     }
 
@@ -57,7 +66,11 @@ impl Files {
     /// Makes the file of a new segment, header durable, and returns it with the place of the first record.
     pub(super) fn begin(&self, header: &SegmentHeader) -> io::Result<(Arc<dyn File>, u64)> {
         let path = self.dir.join(file_name(header.segment));
-        let recycled = self.lock().free.pop();
+        let recycled = {
+            let mut state = self.lock();
+            state.reserved = (false, false);
+            state.free.pop()
+        };
         if let Some(free) = &recycled {
             self.storage.rename(free, &path)?;
         }
@@ -79,6 +92,86 @@ impl Files {
             .live
             .push_back(Segment { segment: header.segment, first_sequence: header.first_sequence });
         Ok((file, bytes.len() as u64))
+    }
+
+    /// Takes space for the rest of the segment being written, for a whole one after it, and for a short one with which a
+    /// restart begins, so that the journal can go on for that long when others have filled the disk. What was taken stays
+    /// taken, also over a crash; most calls find it so. Blocks.
+    pub(super) fn reserve(&self, segment_bytes: u64) -> io::Result<()> {
+        let (last, free, spare, (this, next)) = {
+            let state = self.lock();
+            (state.live.back().copied(), state.free.len(), state.free.last().cloned(), state.reserved)
+        };
+        // Headers and batches are padded to blocks.
+        let segment_bytes = segment_bytes + 2 * ALIGNMENT as u64;
+        if let Some(last) = last.filter(|_| !this) {
+            self.allocate(&self.dir.join(file_name(last.segment)), segment_bytes)?;
+        }
+        match spare {
+            _ if next => {}
+            Some(spare) if free > 1 => self.allocate(&spare, segment_bytes)?,
+            other => {
+                if other.is_none() {
+                    self.add_spare(segment_bytes.min(SHORT_SPARE_BYTES))?;
+                }
+                // The last one is the first to be used.
+                self.add_spare(segment_bytes)?;
+                self.storage.sync_dir(&self.dir)?;
+            }
+        }
+        let mut state = self.lock();
+        // Unless the next segment was begun meanwhile: then the next call looks again.
+        if state.live.back().copied() == last {
+            state.reserved = (true, true);
+        }
+        Ok(())
+    }
+
+    /// A file that has been renamed meanwhile is no error.
+    fn allocate(&self, path: &Path, bytes: u64) -> io::Result<()> {
+        let file = match self.storage.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            opened => opened?,
+        };
+        file.allocate(bytes)?;
+        file.sync_data()
+    }
+
+    /// A free file that was never written.
+    fn add_spare(&self, bytes: u64) -> io::Result<()> {
+        let path = {
+            let mut state = self.lock();
+            state.next_free_number += 1;
+            self.dir.join(free_name(state.next_free_number))
+        };
+        let file = self.storage.create(&path)?;
+        file.allocate(bytes).and_then(|()| file.sync_data()).inspect_err(|_| {
+            // What cannot be removed is found and used by the next start.
+            let _ = self.storage.remove(&path);
+        })?;
+        self.lock().free.push(path);
+        Ok(())
+    }
+
+    /// For a start on a full disk: a start before it may have begun a segment and written nothing. Its file will do once
+    /// more, if it is that and holds no trace of a record, whole or damaged. Blocks.
+    pub(super) fn give_back_unused(&self, unused: Option<u64>) -> io::Result<()> {
+        let full = || io::Error::new(io::ErrorKind::StorageFull, NO_SPACE);
+        let segment = unused.ok_or_else(full)?;
+        let from = self.dir.join(file_name(segment));
+        if !has_no_trace(self.storage.open(&from)?, segment)? {
+            return Err(full());
+        }
+        let to = {
+            let mut state = self.lock();
+            let last = state.live.pop_back();
+            assert!(last.is_some_and(|last| last.segment == segment), "the unused segment is the last one");
+            state.next_free_number += 1;
+            self.dir.join(free_name(state.next_free_number))
+        };
+        self.storage.rename(&from, &to)?;
+        self.lock().free.push(to);
+        Ok(())
     }
 
     /// The lowest segment needed to replay everything after `sequence`.

@@ -44,6 +44,7 @@ pub(crate) struct Journal<T> {
     queue: Arc<queue::Queue<T>>,
     files: Arc<files::Files>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    segment_bytes: u64,
 }
 
 /// What a user may set.
@@ -75,7 +76,17 @@ impl<T: Send + 'static> Journal<T> {
         replayed: Replayed,
         hooks: Hooks<T>,
     ) -> io::Result<Self> {
-        let device = device::open(&*storage, dir, options.device)?;
+        let device = match device::open(&*storage, dir, options.device) {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                tracing::warn!(%error, "no space to try direct writes in: writing the journal through the page cache until the next start");
+                device::open(
+                    &*storage,
+                    dir,
+                    DeviceOptions { device: JournalDevice::Buffered, ..options.device },
+                )?
+            }
+            opened => opened?,
+        };
         let queue = Arc::new(queue::Queue::new(replayed.next_sequence));
         let files = Arc::new(files::Files::new(
             storage,
@@ -88,7 +99,14 @@ impl<T: Send + 'static> Journal<T> {
         let next_sequence = replayed.next_sequence;
         let mut writer =
             Writer::new(queue.clone(), files.clone(), device, instance, options.segment_bytes, hooks.metrics);
-        writer.roll(replayed.last_segment + 1, next_sequence)?;
+        let first = replayed.last_segment + 1;
+        match writer.roll(first, next_sequence) {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                files.give_back_unused(replayed.unused)?;
+                writer.roll(first, next_sequence)?;
+            }
+            begun => begun?,
+        }
         let failing = queue.clone();
         let (mut complete, failed) = (hooks.complete, hooks.failed);
         let thread = std::thread::Builder::new().name("bookie-journal".into()).spawn(move || {
@@ -98,7 +116,8 @@ impl<T: Send + 'static> Journal<T> {
                 failing.fail();
             }
         })?;
-        Ok(Journal { queue, files, thread: Mutex::new(Some(thread)) })
+        let segment_bytes = options.segment_bytes;
+        Ok(Journal { queue, files, thread: Mutex::new(Some(thread)), segment_bytes })
     }
 
     /// Queues records and returns the sequence of the last one queued so far. The token completes after this and every
@@ -136,6 +155,12 @@ impl<T: Send + 'static> Journal<T> {
     /// Gives up the segments below `floor`; only after the checkpoint naming that floor is durable. Blocks.
     pub(crate) fn free_below(&self, floor: u64) -> io::Result<()> {
         self.files.free_below(floor)
+    }
+
+    /// Takes space for a segment ahead, so that the journal can go on for that long when others have filled the disk.
+    /// Cheap when it was taken before. Blocks.
+    pub(crate) fn reserve(&self) -> io::Result<()> {
+        self.files.reserve(self.segment_bytes)
     }
 
     /// Nothing completes any more, because something else that the bookie needs has failed.

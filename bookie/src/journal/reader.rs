@@ -109,6 +109,11 @@ impl Reader {
             }
             // A record's segment id stands 8 bytes after its start.
             let searchable = &self.window[8..];
+            if let Some(zeros) = zeros(searchable).checked_sub(8).filter(|zeros| *zeros > 0 && segment != 0) {
+                // A segment may be reserved far beyond its last record.
+                self.skip(zeros);
+                continue;
+            }
             match searchable.windows(8).position(|bytes| bytes == needle) {
                 Some(at) if self.window.len() - at >= record::HEADER_BYTES => {
                     self.skip(at);
@@ -124,4 +129,10 @@ impl Reader {
             }
         }
     }
+}
+
+/// How many bytes of zeros it begins with, counted in eights.
+fn zeros(bytes: &[u8]) -> usize {
+    let words = bytes.chunks_exact(8);
+    8 * words.take_while(|word| **word == [0; 8]).count()
 }

@@ -39,6 +39,8 @@ pub(crate) struct Replayed {
     pub(super) live: Vec<Segment>,
     pub(super) free: Vec<PathBuf>,
     pub(super) next_free_number: u64,
+    /// The last live segment, when it was begun and no record in it was found.
+    pub(super) unused: Option<u64>,
     /// Acknowledged records that are lost here. Not empty: nothing may be called absent any more.
     pub(crate) damage: Vec<Damage>,
 }
@@ -93,6 +95,7 @@ pub(crate) fn replay<E: From<ReplayError>>(
     let begun = open_headers(storage, numbered, first_needed, instance, from.sequence, &mut free)?;
 
     let mut expected = from.sequence + 1;
+    let mut unused = None;
     for (at, segment) in begun.iter().enumerate() {
         let SegmentHeader { segment: id, first_sequence: first, .. } = segment.header;
         if first > expected {
@@ -101,6 +104,7 @@ pub(crate) fn replay<E: From<ReplayError>>(
         let next = begun.get(at + 1).map(|next| next.header);
         let mut replaying = Replaying { id, next, covered: from.sequence, damage: &mut damage };
         let end = replaying.run(segment, apply)?;
+        unused = (end == first).then_some(id);
         expected = expected.max(end);
     }
     if let Some(floor) = from.floor
@@ -114,7 +118,7 @@ pub(crate) fn replay<E: From<ReplayError>>(
         .map(|s| Segment { segment: s.header.segment, first_sequence: s.header.first_sequence })
         .collect();
     // Files of segments are renamed to free names when first reused; until then their old name is harmless.
-    Ok(Replayed { next_sequence: expected, last_segment, live, free, next_free_number, damage })
+    Ok(Replayed { next_sequence: expected, last_segment, live, free, next_free_number, unused, damage })
 }
 
 /// Opens the segments that matter, in order. Those that never got a durable header hold no durable record: free.
@@ -255,4 +259,12 @@ impl Replaying<'_> {
             _ => Ok(None),
         }
     }
+}
+
+/// Whether a segment's file holds nothing that could be a record of it, whole or damaged.
+pub(super) fn has_no_trace(file: Arc<dyn File>, segment: u64) -> io::Result<bool> {
+    let mut reader = Reader::new(file)?;
+    let first = reader.peek()?;
+    let is_ours = matches!(first, Ok((place, _, _)) if place.segment == segment);
+    Ok(!is_ours && !reader.seek_candidate(segment)?)
 }
