@@ -88,8 +88,7 @@ impl ReadCache {
     }
 
     /// Bytes kept.
-    #[cfg(test)]
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.lock().bytes
     }
 

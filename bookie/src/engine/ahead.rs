@@ -18,11 +18,16 @@ impl<T: Send + 'static> Engine<T> {
         let key = place.key();
         let span = match self.reads.find(key.ledger, key.log, key.first, reads_on) {
             Found::Span(span) => {
+                self.metrics.storage.read_cache_hits.add(1);
                 self.read_ahead(place);
                 span
             }
-            Found::Missing { window: 0 } => return self.read_alone(place),
+            Found::Missing { window: 0 } => {
+                self.metrics.storage.read_cache_misses.add(1);
+                return self.read_alone(place);
+            }
             Found::Missing { window } => {
+                self.metrics.storage.read_cache_misses.add(1);
                 let extent = place.extent(u64::MAX, window)?;
                 let filling = self.reads.keep(Span::new(key, extent.count(), extent.memory()));
                 self.read_ahead(place);

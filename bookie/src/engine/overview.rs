@@ -38,6 +38,8 @@ impl<T: Send + 'static> Engine<T> {
             entries: entries + write_cache_entries,
             write_cache_bytes,
             write_cache_entries,
+            read_cache_bytes: self.reads.bytes() as u64,
+            scrubbed: self.findings.counts(),
             logs: state.logs.len() as u64,
             log_bytes,
             damaged_logs: state.damaged_logs.len() as u64,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::text::Text;
+use crate::engine::ScrubCounts;
 
 /// Whether clients find the bookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +22,9 @@ pub(crate) struct Gauges {
     pub(crate) entries: u64,
     pub(crate) write_cache_bytes: u64,
     pub(crate) write_cache_entries: u64,
+    pub(crate) read_cache_bytes: u64,
+    /// What verifying in the background has come to.
+    pub(crate) scrubbed: ScrubCounts,
     pub(crate) logs: u64,
     pub(crate) log_bytes: u64,
     /// Logs of the checkpoint that cannot be opened.
@@ -66,11 +70,20 @@ impl Gauges {
         );
         gauge("bookie_write_cache_size", "Bytes of the write cache in use", self.write_cache_bytes);
         gauge("bookie_write_cache_count", "Entries in the write cache", self.write_cache_entries);
+        gauge("bookie_read_cache_size", "Bytes of the read cache in use", self.read_cache_bytes);
         gauge("bookie_gc_ACTIVE_ENTRY_LOG_TOTAL", "Entry logs", self.logs);
         gauge("bookie_gc_ACTIVE_ENTRY_LOG_SPACE_BYTES", "Bytes of all entry logs", self.log_bytes);
         gauge("bookie_gc_ACTIVE_LEDGER_TOTAL", "Ledgers", self.ledgers);
         gauge("magnetar_bookie_damaged_logs", "Entry logs that cannot be opened", self.damaged_logs);
         gauge("magnetar_bookie_journal_bytes", "Journal that a restart would replay", self.journal_bytes);
+        let mut count = |name, help, value| text.count(name, help, &[], value);
+        let ScrubCounts { scrubbed_entries, scrubbed_bytes, scrub_passes, damaged_entries } = self.scrubbed;
+        let help = "Stored entries verified in the background";
+        count("magnetar_bookie_scrubbed_entries", help, scrubbed_entries);
+        let help = "Bytes of stored entries verified in the background";
+        count("magnetar_bookie_scrubbed_bytes", help, scrubbed_bytes);
+        count("magnetar_bookie_scrub_passes", "Passes over all entry logs", scrub_passes);
+        count("magnetar_bookie_damaged_entries", "Stored entries found damaged", damaged_entries);
         let queue = "Records accepted and not yet durable";
         text.gauge("bookie_journal_JOURNAL_QUEUE_SIZE", queue, &[("journalIndex", "0")], self.journal_queue);
         let writable = self.dirs.iter().filter(|dir| dir.writable).count();

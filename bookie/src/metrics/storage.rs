@@ -9,6 +9,9 @@ pub(crate) struct Storage {
     pub(crate) write_cache_hits: Counter,
     /// Entries looked for and not found in memory.
     pub(crate) write_cache_misses: Counter,
+    /// Reads of an entry log that the read cache, or what was read ahead, answered; and those that it did not.
+    pub(crate) read_cache_hits: Counter,
+    pub(crate) read_cache_misses: Counter,
     /// Batches that waited for room in the write cache, and how long.
     pub(crate) throttled: Operation,
     pub(crate) throttled_requests: Counter,
@@ -32,6 +35,10 @@ impl Storage {
         text.counter("bookie_write_cache_hits", hits, &[], &self.write_cache_hits);
         let misses = "Entries asked for and not in the write cache";
         text.counter("bookie_write_cache_misses", misses, &[], &self.write_cache_misses);
+        let hits = "Reads of an entry log answered by the read cache";
+        text.counter("bookie_read_cache_hits", hits, &[], &self.read_cache_hits);
+        let misses = "Reads of an entry log that went to the file";
+        text.counter("bookie_read_cache_misses", misses, &[], &self.read_cache_misses);
         let requests = "Batches of adds that had to wait for room in the write cache";
         text.counter("bookie_throttled_write_requests", requests, &[], &self.throttled_requests);
         text.operation(

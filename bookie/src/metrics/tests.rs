@@ -13,6 +13,8 @@ fn gauges() -> Gauges {
         entries: 4,
         write_cache_bytes: 5,
         write_cache_entries: 6,
+        read_cache_bytes: 12,
+        scrubbed: crate::ScrubCounts { scrubbed_entries: 13, scrubbed_bytes: 14, ..Default::default() },
         logs: 7,
         log_bytes: 8,
         damaged_logs: 9,
@@ -68,4 +70,5 @@ fn times_are_told_in_milliseconds_and_by_success() {
     assert_eq!(samples["bookie_SERVER_STATUS"], 0.0);
     assert_eq!((samples["bookie_ledger_writable_dirs"], samples["bookie_ledger_num_dirs"]), (1.0, 2.0));
     assert_eq!(samples["bookie_ledger_dir__data_ledgers_1_usage"], 75.0);
+    assert_eq!((samples["bookie_read_cache_size"], samples["magnetar_bookie_scrubbed_bytes"]), (12.0, 14.0));
 }

@@ -35,6 +35,12 @@ impl Text {
         self.sample(name, "", labels, value.get());
     }
 
+    /// A counter that somebody else keeps.
+    pub(super) fn count(&mut self, name: &str, help: &str, labels: Labels<'_>, value: u64) {
+        self.head(name, "counter", help);
+        self.sample(name, "", labels, value);
+    }
+
     pub(super) fn gauge(&mut self, name: &str, help: &str, labels: Labels<'_>, value: impl Display) {
         self.head(name, "gauge", help);
         self.sample(name, "", labels, value);
