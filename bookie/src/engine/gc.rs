@@ -6,7 +6,7 @@ use super::disk::OpenLog;
 use super::flush::Progress;
 use super::{Engine, State};
 use crate::error::FatalError;
-use crate::index::Ledger;
+use crate::index::{Ledger, Part};
 
 /// How long a ledger that was fenced when it was deleted keeps refusing adds: a writer that was paused for longer than
 /// this finds its connection gone.
@@ -15,7 +15,30 @@ const REMEMBER_DELETED_MS: u64 = 7 * 24 * 3600 * 1000;
 /// Ledgers visited under one hold of the engine's lock.
 const LEDGERS_PER_TURN: usize = 512;
 
+/// What a bookie holds of a ledger at one moment: any entry that comes changes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Holding {
+    entries: u64,
+    newest_log: u64,
+    in_cache: bool,
+}
+
+impl Holding {
+    /// Nothing has come since the last flush.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        !self.in_cache
+    }
+}
+
 impl State {
+    fn holding(&self, ledger: LedgerId) -> Option<Holding> {
+        let parts = self.ledgers.get(ledger)?.runs().parts();
+        let in_cache = self.cache.entries_of(ledger).next().is_some();
+        let entries = parts.iter().map(|part| u64::from(part.count())).sum();
+        let newest_log = parts.iter().map(Part::log).max().unwrap_or(0);
+        (in_cache || entries > 0).then_some(Holding { entries, newest_log, in_cache })
+    }
+
     /// Whether all that a log holds is known. Of one that may hold more, that is not to become an absence.
     pub(super) fn may_drop(&self, log: u64) -> bool {
         !self.incomplete_logs.contains(&log)
@@ -58,6 +81,32 @@ impl<T: Send + 'static> Engine<T> {
                 }
             }
         }
+    }
+
+    /// What is held of a ledger's entries; `None` when the ledger is not known, or nothing is.
+    pub(crate) fn holding(&self, ledger: LedgerId) -> Option<Holding> {
+        self.lock().holding(ledger)
+    }
+
+    /// Drops the entries of ledgers that other bookies hold, as far as what is held of them is still what the proof was
+    /// made for; returns of how many. A fence is kept, and refuses ordinary adds as before. The space counts as dead at
+    /// once.
+    pub(crate) fn leave(&self, proven: &[(LedgerId, Holding)], now_ms: u64) -> u64 {
+        let mut left = 0;
+        for (ledger, holding) in proven {
+            let mut state = self.lock();
+            if state.holding(*ledger) != Some(*holding) || !holding.is_at_rest() {
+                continue;
+            }
+            left += 1;
+            if state.ledgers.get(*ledger).is_some_and(|known| known.fenced().is_some()) {
+                state.ledgers.empty(*ledger);
+            } else {
+                state.ledgers.forget(*ledger, now_ms);
+            }
+            state.waiters.changed(*ledger);
+        }
+        left
     }
 
     /// Ends the memory of ledgers that were deleted long ago.

@@ -52,6 +52,7 @@ pub use self::explain::{LedgerReport, LogReport, SpaceReport};
 pub(crate) use self::findings::Findings;
 pub use self::findings::ScrubCounts;
 use self::flush::FlushSignal;
+pub(crate) use self::gc::Holding;
 pub(crate) use self::listing::{LedgerFacts, LogFacts};
 pub use self::mode::{Mode, ReadOnlyReason};
 pub(crate) use self::read::{Lookup, Place};

@@ -6,8 +6,11 @@
 //! too long for it) is found by a sweep: the names next to each ledger of ours are listed, one request for up to 10,000
 //! ledgers in a row, and who is not listed becomes a suspect. So a million ledgers cost the store a hundred requests a
 //! sweep, not a million.
+//!
+//! Beside them, ledgers that other bookies hold now are let go: see `elsewhere`.
 
 mod asked;
+mod elsewhere;
 mod heard;
 #[cfg(test)]
 mod tests;
@@ -24,6 +27,7 @@ use magnetar_proto::ids::LedgerId;
 use tokio::sync::Notify;
 
 pub(crate) use self::asked::Asked;
+use self::elsewhere::Elsewhere;
 use self::heard::Heard;
 use crate::background::Stop;
 use crate::cookie;
@@ -85,11 +89,13 @@ impl<T: Send + 'static> Collector<T> {
     /// Looks for deleted ledgers until told to stop.
     pub(crate) async fn run(self) {
         let heard = Heard::default();
+        // The watch begins before the first sweep, which then need not be repeated for what it may have missed.
         tokio::select! {
-            () = self.listen(&heard) => {}
-            () = self.collect(&heard) => {}
-            () = self.hear_wishes(&heard) => {}
+            biased;
             () = self.stop.wait() => {}
+            () = self.listen(&heard) => {}
+            () = self.hear_wishes(&heard) => {}
+            () = self.collect(&heard) => {}
         }
     }
 
@@ -114,7 +120,7 @@ impl<T: Send + 'static> Collector<T> {
     }
 
     async fn collect(&self, heard: &Heard) {
-        let mut suspects = Suspects::default();
+        let (mut suspects, mut elsewhere) = (Suspects::default(), Elsewhere::default());
         let (mut last_sweep, mut next_sweep) = (None, self.clock.now());
         loop {
             let wake = suspects.next_due(self.settings.grace).map_or(next_sweep, |due| due.min(next_sweep));
@@ -130,7 +136,10 @@ impl<T: Send + 'static> Collector<T> {
             }
             let sweep = self.clock.now() >= next_sweep;
             let begun = self.clock.now();
-            let round = self.round(&mut suspects, sweep).await;
+            let mut round = self.round(&mut suspects, sweep).await;
+            if sweep && round.is_ok() {
+                round = self.look_elsewhere(&mut elsewhere).await;
+            }
             self.engine.metrics().gc.round.ended(self.clock.now() - begun, &round);
             match round {
                 Ok(()) if sweep => {

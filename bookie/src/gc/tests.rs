@@ -12,10 +12,15 @@ use magnetar_common::metadata::{
 use magnetar_common::storage::{MemoryStorage, Storage};
 use magnetar_proto::bookkeeper::BookieId;
 use magnetar_proto::bookkeeper::cookie::Cookie;
+use magnetar_proto::bookkeeper::entry::DigestType;
+use magnetar_proto::bookkeeper::metadata_format::{LedgerMetadata, LedgerState};
+use magnetar_proto::ids::EntryId;
 
+use super::elsewhere::QUIET;
 use super::*;
 use crate::background::Background;
-use crate::testing::{JOURNAL, LEDGERS, Store, instance};
+use crate::engine::{Add, Refused};
+use crate::testing::{JOURNAL, LEDGERS, Store, add, instance};
 
 const GRACE: Duration = Duration::from_secs(30);
 const INTERVAL: Duration = Duration::from_secs(900);
@@ -154,6 +159,92 @@ async fn a_ledger_that_is_there_again_is_kept() {
     world.metadata.put(&ledger_path(LedgerId(2)), Bytes::new(), Expect::Missing).await.unwrap();
     world.pass(2 * GRACE).await;
     assert_eq!(world.ledgers(), [1, 2]);
+    world.background.end().await;
+}
+
+impl World {
+    /// Replaces the metadata of a ledger by that of one on these bookies.
+    async fn place(&self, ledger: u64, bookies: &[&str], closed: bool) {
+        let segments = [(EntryId(0), bookies.iter().map(|id| BookieId::new(id).unwrap()).collect())];
+        let metadata = LedgerMetadata {
+            ensemble_size: bookies.len() as u32,
+            write_quorum: bookies.len() as u32,
+            ack_quorum: 1,
+            state: match closed {
+                true => LedgerState::Closed { last_entry: Some(EntryId(4)), length: 5 },
+                false => LedgerState::Open,
+            },
+            segments: segments.into(),
+            digest: DigestType::Crc32c,
+            password: Bytes::new(),
+            ctime_ms: None,
+            custom: Default::default(),
+            c_token: None,
+        };
+        let key = ledger_path(LedgerId(ledger));
+        self.metadata.put(&key, metadata.encode(), Expect::Any).await.unwrap();
+    }
+
+    /// In longer steps.
+    async fn pass_long(&self, time: Duration) {
+        for _ in 0..time.as_secs() / 60 {
+            self.clock.advance(Duration::from_secs(60));
+            self.idle().await;
+        }
+    }
+
+    fn has(&self, ledger: u64) -> bool {
+        self.store.engine.holding(LedgerId(ledger)).is_some()
+    }
+}
+
+const US: &str = "bookie-1";
+
+#[tokio::test]
+async fn entries_that_only_other_bookies_are_asked_for_go_and_a_fence_stays() {
+    let world = World::with(1..6).await;
+    for ledger in 10..14 {
+        world.place(ledger, &["bookie-2", US], true).await;
+        world.store.add(ledger, 0..5);
+    }
+    for ledger in 1..6 {
+        world.store.engine.turn().add(Add { recovery: true, ..add(ledger, 0) }).unwrap();
+    }
+    world.store.flush();
+    world.place(10, &["bookie-2", "bookie-3"], true).await;
+    world.place(11, &["bookie-2", "bookie-3"], false).await;
+    world.place(1, &["bookie-2", "bookie-3"], true).await;
+    // A replicator copies it to this bookie, and has not named it yet.
+    world.place(12, &["bookie-2", "bookie-3"], true).await;
+    let lock = "/ledgers/underreplication/locks/urL0000000012";
+    world.metadata.put(lock, Bytes::new(), Expect::Missing).await.unwrap();
+    world.pass_long(QUIET).await;
+    assert!(world.has(10) && world.has(1), "one look is no proof");
+    world.pass_long(QUIET).await;
+    assert!(!world.has(10) && !world.has(1));
+    assert!([2, 3, 11, 12, 13].into_iter().all(|ledger| world.has(ledger)));
+    assert!(!world.ledgers().contains(&10));
+    // The writer of ledger 1 finds its fence, a replicator brings it back.
+    let refused = world.store.engine.turn().add(add(1, 9));
+    assert_eq!(refused, Err(Refused::Fenced));
+    world.store.engine.turn().add(Add { recovery: true, ..add(1, 0) }).unwrap();
+    assert!(world.has(1));
+    world.background.end().await;
+}
+
+#[tokio::test]
+async fn a_ledger_that_is_being_copied_here_is_kept_however_long_its_metadata_does_not_name_this_bookie() {
+    let world = World::with(1..2).await;
+    world.place(10, &["bookie-2", "bookie-3"], true).await;
+    for entry in 0..6 {
+        world.store.engine.turn().add(Add { recovery: true, ..add(10, entry) }).unwrap();
+        world.store.flush();
+        world.pass_long(QUIET - INTERVAL).await;
+    }
+    assert!(world.has(10));
+    world.place(10, &["bookie-2", US], true).await;
+    world.pass_long(2 * QUIET).await;
+    assert!(world.has(10));
     world.background.end().await;
 }
 

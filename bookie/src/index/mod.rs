@@ -154,6 +154,14 @@ impl Ledgers {
         }
     }
 
+    /// Drops a ledger's entries. What else is known of it stays.
+    pub(crate) fn empty(&mut self, ledger: LedgerId) {
+        if let Some(known) = self.table.get_mut(ledger) {
+            let runs = std::mem::take(&mut known.runs);
+            runs.parts().iter().for_each(|part| self.usage.remove(part));
+        }
+    }
+
     /// The ledgers that the next checkpoint must no longer name. Those that have come back since are marked as changed.
     pub(crate) fn take_gone(&mut self) -> Vec<LedgerId> {
         let gone = std::mem::take(&mut self.gone);
