@@ -1,5 +1,6 @@
 //! The request decoder against noise: whatever arrives, and however it is cut, there is no panic and no memory beyond what
-//! the frame limit allows.
+//! the frame limit allows. `PROPTEST_CASES` makes each property a longer run: with a million it is a fuzz run that needs no
+//! nightly compiler (see `bookie/fuzz`).
 #![allow(unsafe_code, reason = "an allocator that counts")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -199,12 +200,17 @@ fn cut<'a>(stream: &'a [u8], cuts: &'a [usize]) -> impl Iterator<Item = &'a [u8]
     })
 }
 
+fn cases() -> u32 {
+    let told = std::env::var("PROPTEST_CASES").ok();
+    told.map_or(2_000, |text| text.parse().expect("PROPTEST_CASES is a number"))
+}
+
 fn cuts() -> impl Strategy<Value = Vec<usize>> {
     vec(prop_oneof![1usize..40, 1usize..5000], 1..8)
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(cases()))]
 
     #[test]
     fn any_bytes_are_requests_or_an_error(noise in vec(any::<u8>(), 0..2000), cuts in cuts()) {
