@@ -7,7 +7,6 @@ mod address;
 mod recovery;
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -29,8 +28,8 @@ const STOP_MAX: Duration = Duration::from_secs(20);
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) metadata: metadata::Settings,
-    pub(crate) journal_dir: PathBuf,
-    pub(crate) ledger_dirs: Vec<PathBuf>,
+    /// Directories, and all that has nothing to do with the cluster.
+    pub(crate) bookie: magnetar_bookie::Config,
     pub(crate) bind: IpAddr,
     pub(crate) port: u16,
     pub(crate) grpc_port: Option<u16>,
@@ -75,7 +74,7 @@ impl Role {
             bookie_id: config.bookie_id,
             rack: config.rack,
             lease_ttl: config.session_timeout,
-            ..magnetar_bookie::Config::new(config.journal_dir, config.ledger_dirs)
+            ..config.bookie
         };
         let client = Client::new(store.clone(), env.clone(), ClientConfig::default()).await?;
         let welcome = recovery::welcome(client.clone());

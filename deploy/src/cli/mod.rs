@@ -10,6 +10,7 @@ mod client;
 mod metadata;
 mod perf;
 mod standalone;
+mod units;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

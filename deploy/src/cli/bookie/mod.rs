@@ -7,6 +7,7 @@
 mod cluster;
 mod serve;
 mod tools;
+mod tuning;
 
 use std::process::ExitCode;
 

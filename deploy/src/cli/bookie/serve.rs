@@ -7,6 +7,7 @@ use std::time::Duration;
 use magnetar_ledger::replication::Settings;
 use magnetar_proto::bookkeeper::BookieId;
 
+use super::tuning;
 use crate::bookie::{Config, Role};
 use crate::cli::metadata;
 use crate::standalone::StopSignals;
@@ -66,6 +67,8 @@ pub(super) struct Args {
     /// Seconds between two comparisons of what this bookie holds with what it should hold; 0: never
     #[arg(long, default_value_t = 86_400, value_name = "SECONDS")]
     integrity_interval: u64,
+    #[command(flatten)]
+    tuning: tuning::Args,
 }
 
 /// Starts the bookie, prints the ready line, and serves until a signal or a failure.
@@ -80,8 +83,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let mut signals = StopSignals::install()?;
     let config = Config {
         metadata: args.metadata.into(),
-        journal_dir,
-        ledger_dirs: args.ledger_dir,
+        bookie: args.tuning.config(journal_dir, args.ledger_dir),
         bind: args.bind,
         port: args.port,
         grpc_port: args.grpc_port,
@@ -132,5 +134,18 @@ mod tests {
         std::fs::write(file.path(), "[bookie]\nledger-dir = [\"/a\", \"/b\"]\nport = 1\n").unwrap();
         let args = parsed(&format!("magnetar bookie --config {}", file.path().display()), &[]);
         assert_eq!((&args.ledger_dir[..], args.port), (&dirs[..], 1));
+    }
+
+    #[test]
+    fn rates_and_devices_come_from_flag_environment_and_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = "[bookie]\nscrub-rate = \"1MiB\"\ncompaction-rate = \"2MiB\"\ntls-required = true\n";
+        std::fs::write(file.path(), text).unwrap();
+        let line = format!("magnetar bookie --journal-device uring --config {}", file.path().display());
+        let args = parsed(&line, &[("MAGNETAR_BOOKIE_SCRUB_RATE", "3MiB")]);
+        let config = args.tuning.config("/j".into(), vec!["/l".into()]);
+        assert_eq!((config.scrub_bytes_per_second, config.compaction_bytes_per_second), (3 << 20, 2 << 20));
+        assert_eq!(config.journal_device, magnetar_bookie::JournalDevice::Uring);
+        assert!(config.tls_required);
     }
 }
