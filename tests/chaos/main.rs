@@ -1,4 +1,11 @@
-//! A real standalone that is killed, or told to stop, in the middle of its work.
+//! Real processes that are killed, or told to stop, in the middle of their work.
 
+mod bookie;
 mod sigkill;
 mod sigterm;
+
+/// How often each process is killed. Twenty, unless MAGNETAR_CHAOS_ROUNDS says otherwise.
+fn rounds() -> u64 {
+    let told = std::env::var("MAGNETAR_CHAOS_ROUNDS").ok();
+    told.map_or(20, |text| text.parse().expect("MAGNETAR_CHAOS_ROUNDS is a number"))
+}

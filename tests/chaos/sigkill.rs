@@ -3,7 +3,10 @@
 //! What must hold after every round: each message whose receipt arrived is read back, in order; no message whose
 //! acknowledgement was confirmed comes again; no message that was never acknowledged is skipped; the process starts
 //! by itself. What may happen: a message whose receipt did not arrive exists, or does not.
+//!
+//! A topic is used for twenty rounds, so that reading it back takes no longer in a long run; all are read at the end.
 
+use crate::rounds;
 use anyhow::{Context, Result, ensure};
 use magnetar_proto::pulsar::api::command_subscribe::SubType;
 use magnetar_proto::pulsar::{Command, entry};
@@ -13,13 +16,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-const ROUNDS: u64 = 20;
+const ROUNDS_PER_TOPIC: u64 = 20;
 /// Sends that may be unanswered at once: keeps many group commits under way when the kill comes.
 const WINDOW: u64 = 200;
-const TOPIC: &str = "persistent://public/default/sigkill";
 const PERMITS: u32 = 1_000_000;
 
-/// What the clients of all rounds know. Message numbers are unique over all rounds and rise in publishing order.
+fn topic(round: u64) -> String {
+    format!("persistent://public/default/sigkill-{}", round / ROUNDS_PER_TOPIC)
+}
+
+/// What the clients of all rounds over one topic know. Message numbers are unique over all rounds and rise in publishing order.
 #[derive(Default)]
 struct History {
     /// Numbers whose receipt arrived.
@@ -36,9 +42,15 @@ fn number_of(frame_payload: &bytes::Bytes) -> Result<u64> {
 }
 
 /// Publishes numbers from `first` on until the connection breaks.
-fn publish(address: &str, first: u64, history: &Mutex<History>, receipts: &AtomicUsize) -> Result<()> {
+fn publish(
+    address: &str,
+    topic: &str,
+    first: u64,
+    history: &Mutex<History>,
+    receipts: &AtomicUsize,
+) -> Result<()> {
     let mut connection = Connection::connect(address)?;
-    connection.create_producer(1, TOPIC)?;
+    connection.create_producer(1, topic)?;
     let mut next = first;
     let mut unanswered = 0;
     loop {
@@ -68,9 +80,9 @@ fn publish(address: &str, first: u64, history: &Mutex<History>, receipts: &Atomi
 
 /// Consumes and acknowledges every other message with a receipt until the connection breaks, and checks that nothing
 /// confirmed earlier comes again.
-fn consume(address: &str, history: &Mutex<History>) -> Result<()> {
+fn consume(address: &str, topic: &str, history: &Mutex<History>) -> Result<()> {
     let mut connection = Connection::connect(address)?;
-    connection.subscribe(1, TOPIC, "half", SubType::Shared)?;
+    connection.subscribe(1, topic, "half", SubType::Shared)?;
     connection.flow(1, PERMITS)?;
     let mut waiting = BTreeMap::new();
     loop {
@@ -102,12 +114,12 @@ fn consume(address: &str, history: &Mutex<History>) -> Result<()> {
 }
 
 /// Reads the whole topic from the start up to a message published now, and gives all earlier numbers in order.
-fn read_back(address: &str, subscription: &str, marker: u64) -> Result<Vec<u64>> {
+fn read_back(address: &str, topic: &str, subscription: &str, marker: u64) -> Result<Vec<u64>> {
     let mut connection = Connection::connect(address)?;
-    connection.create_producer(1, TOPIC)?;
+    connection.create_producer(1, topic)?;
     connection.publish(1, 0, &marker.to_be_bytes())?;
     connection.expect(|frame| matches!(frame.command, Command::SendReceipt(_)).then_some(()))?;
-    connection.subscribe(1, TOPIC, subscription, SubType::Exclusive)?;
+    connection.subscribe(1, topic, subscription, SubType::Exclusive)?;
     connection.flow(1, PERMITS)?;
     let mut numbers = Vec::new();
     loop {
@@ -123,9 +135,9 @@ fn read_back(address: &str, subscription: &str, marker: u64) -> Result<Vec<u64>>
 }
 
 /// The numbers the subscription `half` still owes: what it delivers until `marker` comes.
-fn still_owed(address: &str, marker: u64) -> Result<BTreeSet<u64>> {
+fn still_owed(address: &str, topic: &str, marker: u64) -> Result<BTreeSet<u64>> {
     let mut connection = Connection::connect(address)?;
-    connection.subscribe(1, TOPIC, "half", SubType::Shared)?;
+    connection.subscribe(1, topic, "half", SubType::Shared)?;
     connection.flow(1, PERMITS)?;
     let mut numbers = BTreeSet::new();
     while !numbers.contains(&marker) {
@@ -138,65 +150,82 @@ fn still_owed(address: &str, marker: u64) -> Result<BTreeSet<u64>> {
     Ok(numbers)
 }
 
+/// The subscription exists before the first message, so that it owes every one.
+fn subscribe(address: &str, topic: &str) -> Result<()> {
+    Connection::connect(address)?.subscribe(1, topic, "half", SubType::Shared)
+}
+
 #[test]
-fn twenty_kills_lose_no_acknowledged_message_and_no_cursor_position() -> Result<()> {
+fn kills_lose_no_acknowledged_message_and_no_cursor_position() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let history = Mutex::new(History::default());
     let mut process = Standalone::start(dir.path())?;
-    {
-        // The subscription exists before the first message, so that it owes every one.
-        let mut connection = Connection::connect(&process.broker_address())?;
-        connection.subscribe(1, TOPIC, "half", SubType::Shared)?;
+    let (mut published, mut confirmed) = (0, 0);
+    let mut histories: Vec<History> = Vec::new();
+    let rounds = rounds();
+    for first in (0..rounds).step_by(usize::try_from(ROUNDS_PER_TOPIC)?) {
+        let history = Mutex::new(History::default());
+        subscribe(&process.broker_address(), &topic(first))?;
+        for round in first..rounds.min(first + ROUNDS_PER_TOPIC) {
+            kill_once(&mut process, round, &history).with_context(|| format!("round {round}"))?;
+        }
+        let history = history.into_inner().expect("history");
+        published += history.published.len();
+        confirmed += history.confirmed.len();
+        histories.push(history);
     }
-    let mut markers = BTreeSet::new();
-    for round in 0..ROUNDS {
-        let first = (round + 1) << 32;
-        let address = process.broker_address();
-        let receipts = AtomicUsize::new(0);
-        // Every round dies after another amount of work: from the first receipts to some thousands.
-        let enough = 10 + usize::try_from(round * round * 12)?;
-        std::thread::scope(|scope| -> Result<()> {
-            let publisher = scope.spawn(|| publish(&address, first, &history, &receipts));
-            let consumer = scope.spawn(|| consume(&address, &history));
-            magnetar_tests::wait::until("receipts", std::time::Duration::from_secs(60), || {
-                (receipts.load(Ordering::Relaxed) >= enough
-                    || publisher.is_finished()
-                    || consumer.is_finished())
-                .then_some(())
-            });
-            process.kill()?;
-            publisher.join().expect("publisher")?;
-            consumer.join().expect("consumer")
-        })
-        .with_context(|| format!("round {round}"))?;
-        process.restart().with_context(|| format!("start after round {round}"))?;
-
-        let marker = first + (1 << 31);
-        let numbers = read_back(&process.broker_address(), &format!("reader-{round}"), marker)?;
-        let history = history.lock().expect("history");
-        ensure!(numbers.is_sorted_by(|a, b| a < b), "round {round}: out of order, or twice");
+    for (number, history) in (0..).zip(&histories) {
+        let round = number * ROUNDS_PER_TOPIC;
+        let marker = u64::MAX - number;
+        let numbers = read_back(&process.broker_address(), &topic(round), "last-reader", marker)?;
         let found: BTreeSet<u64> = numbers.into_iter().collect();
-        let lost: Vec<_> = history.published.difference(&found).take(5).collect();
-        ensure!(lost.is_empty(), "round {round}: lost acknowledged messages {lost:?}");
-
-        let owed = still_owed(&process.broker_address(), marker)?;
-        let again: Vec<_> = history.confirmed.intersection(&owed).take(5).collect();
-        ensure!(again.is_empty(), "round {round}: {again:?} came again after their confirmed acks");
-        let skipped: Vec<_> = history
-            .published
-            .iter()
-            .filter(|number| !history.acknowledged.contains(number) && !owed.contains(number))
-            .take(5)
-            .collect();
-        ensure!(skipped.is_empty(), "round {round}: {skipped:?} were never acknowledged and are not owed");
-        markers.insert(marker);
+        ensure!(history.published.is_subset(&found), "{}: lost acknowledged messages", topic(round));
     }
-    let history = history.lock().expect("history");
     println!(
-        "{ROUNDS} kills: {} messages published and read back, {} acknowledgements confirmed and kept",
-        history.published.len(),
-        history.confirmed.len()
+        "{rounds} kills: {published} messages published and read back, {confirmed} acknowledgements confirmed and kept"
     );
-    ensure!(history.confirmed.len() > 100, "the rounds acknowledged next to nothing");
+    ensure!(confirmed > 100, "the rounds acknowledged next to nothing");
+    Ok(())
+}
+
+/// One round of publishing and consuming, a kill, and the check of everything that the topic has seen so far.
+fn kill_once(process: &mut Standalone, round: u64, history: &Mutex<History>) -> Result<()> {
+    let (first, topic) = ((round + 1) << 32, &topic(round));
+    let address = &process.broker_address();
+    let receipts = &AtomicUsize::new(0);
+    // Every round dies after another amount of work: from the first receipts to some thousands.
+    let step = usize::try_from(round % ROUNDS_PER_TOPIC)?;
+    let enough = 10 + step * step * 12;
+    std::thread::scope(|scope| -> Result<()> {
+        let publisher = scope.spawn(|| publish(address, topic, first, history, receipts));
+        let consumer = scope.spawn(|| consume(address, topic, history));
+        magnetar_tests::wait::until("receipts", std::time::Duration::from_secs(60), || {
+            (receipts.load(Ordering::Relaxed) >= enough || publisher.is_finished() || consumer.is_finished())
+                .then_some(())
+        });
+        process.kill()?;
+        publisher.join().expect("publisher")?;
+        consumer.join().expect("consumer")
+    })?;
+    process.restart().context("start")?;
+
+    let address = &process.broker_address();
+    let marker = first + (1 << 31);
+    let numbers = read_back(address, topic, &format!("reader-{round}"), marker)?;
+    let history = history.lock().expect("history");
+    ensure!(numbers.is_sorted_by(|a, b| a < b), "out of order, or twice");
+    let found: BTreeSet<u64> = numbers.into_iter().collect();
+    let lost: Vec<_> = history.published.difference(&found).take(5).collect();
+    ensure!(lost.is_empty(), "lost acknowledged messages {lost:?}");
+
+    let owed = still_owed(address, topic, marker)?;
+    let again: Vec<_> = history.confirmed.intersection(&owed).take(5).collect();
+    ensure!(again.is_empty(), "{again:?} came again after their confirmed acks");
+    let skipped: Vec<_> = history
+        .published
+        .iter()
+        .filter(|number| !history.acknowledged.contains(number) && !owed.contains(number))
+        .take(5)
+        .collect();
+    ensure!(skipped.is_empty(), "{skipped:?} were never acknowledged and are not owed");
     Ok(())
 }

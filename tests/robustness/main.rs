@@ -2,4 +2,5 @@
 //! and nobody else notices.
 
 mod input;
+mod offline;
 mod start;
