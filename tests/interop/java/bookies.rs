@@ -13,18 +13,21 @@ pub(crate) struct Bookies(BTreeMap<String, Bookie>);
 struct Bookie {
     dir: PathBuf,
     port: u16,
+    /// Where the files for TLS are, if it takes requests over mutual TLS only.
+    tls: Option<PathBuf>,
     child: Child,
 }
 
 impl Bookies {
-    /// Starts `count` bookies below `dir`; they serve when this returns.
-    pub(crate) fn start(dir: &Path, count: usize) -> Result<Self> {
+    /// Starts `count` bookies below `dir`, over mutual TLS only when `tls` names its files; they serve when this returns.
+    pub(crate) fn start(dir: &Path, count: usize, tls: Option<&Path>) -> Result<Self> {
         let mut bookies = BTreeMap::new();
         for number in 0..count {
             let (port, _) = process::free_ports()?;
             let dir = dir.join(format!("bookie-{number}"));
-            let child = spawn(&dir, port)?;
-            bookies.insert(format!("127.0.0.1:{port}"), Bookie { dir, port, child });
+            let tls = tls.map(Path::to_owned);
+            let child = spawn(&dir, port, tls.as_deref())?;
+            bookies.insert(format!("127.0.0.1:{port}"), Bookie { dir, port, tls, child });
         }
         let mut bookies = Bookies(bookies);
         for bookie in bookies.0.values_mut() {
@@ -49,7 +52,7 @@ impl Bookies {
     /// Starts a killed bookie over its old directories; it serves when this returns.
     pub(crate) fn restart(&mut self, address: &str) -> Result<()> {
         let bookie = self.0.get_mut(address).with_context(|| format!("no bookie {address}"))?;
-        bookie.child = spawn(&bookie.dir, bookie.port)?;
+        bookie.child = spawn(&bookie.dir, bookie.port, bookie.tls.as_deref())?;
         ready(&mut bookie.child)
     }
 }
@@ -64,11 +67,12 @@ impl Drop for Bookies {
 }
 
 /// What a bookie logs is seen with the test's output.
-fn spawn(dir: &Path, port: u16) -> Result<Child> {
+fn spawn(dir: &Path, port: u16, tls: Option<&Path>) -> Result<Child> {
     Command::new(env!("CARGO_BIN_EXE_lone_bookie"))
         .arg(dir)
         .arg(port.to_string())
         .env("RUST_LOG", "warn")
+        .envs(tls.map(|files| ("LONE_BOOKIE_TLS", files)))
         .stdout(Stdio::piped())
         .spawn()
         .context("start a bookie")

@@ -4,6 +4,7 @@
 //! are skipped with a printed reason.
 
 mod bookies;
+mod certificates;
 
 use anyhow::{Context, Result, bail};
 use bookies::Bookies;
@@ -20,7 +21,13 @@ fn run(subject: &str) -> Result<()> {
         return Ok(());
     };
     let dir = tempfile::tempdir()?;
-    let mut bookies = Bookies::start(dir.path(), BOOKIES)?;
+    let tls = dir.path().join("tls");
+    let uses_tls = subject == "tls";
+    if uses_tls {
+        std::fs::create_dir(&tls)?;
+        certificates::write(&tls)?;
+    }
+    let mut bookies = Bookies::start(dir.path(), BOOKIES, uses_tls.then_some(&tls))?;
     let metadata = dir.path().join("metadata");
     std::fs::create_dir(&metadata)?;
     let uri = format!("files:{}?bookies={}", metadata.display(), bookies.addresses());
@@ -34,6 +41,7 @@ fn run(subject: &str) -> Result<()> {
             env!("CARGO_MANIFEST_DIR"),
             "/interop/java/log4j2.properties"
         ))
+        .arg(format!("-Dmagnetar.tls={}", tls.display()))
         .args(["-cp", &class_path, "magnetar.Main", subject, &uri, "v2", "v3"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -93,4 +101,9 @@ fn writing_goes_on_over_dead_bookies() -> Result<()> {
 #[test]
 fn bookies_tell_what_they_hold() -> Result<()> {
     run("information")
+}
+
+#[test]
+fn clients_with_a_certificate_are_served_over_mutual_tls_and_no_others() -> Result<()> {
+    run("tls")
 }

@@ -27,6 +27,7 @@ public final class Main {
             case "writer" -> Recovery::write;
             case "failures" -> Failures::run;
             case "information" -> Information::run;
+            case "tls" -> Tls::run;
             default -> throw new IllegalArgumentException("no subject " + args[0]);
         };
         try {
