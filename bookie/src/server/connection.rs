@@ -29,8 +29,14 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: Stream) {
         () = happened(&mut closing, |closing| *closing) => Ok(()),
         result = read(&shared, &peer, stream, &mut tasks) => result,
     };
-    if let Err(reason) = reason {
-        tracing::warn!(peer = %peer.name, %reason, "closing the connection");
+    match reason {
+        Ok(()) => {}
+        Err(reason @ Broken::TlsRequired) => {
+            if let Some(connections) = shared.plain_refused.count(shared.clock.now()) {
+                tracing::warn!(peer = %peer.name, connections, %reason, "closing connections without TLS");
+            }
+        }
+        Err(reason) => tracing::warn!(peer = %peer.name, %reason, "closing the connection"),
     }
     peer.outbound.close();
     peer.lane.close();

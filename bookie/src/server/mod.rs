@@ -14,6 +14,7 @@ mod opening;
 mod outbound;
 mod parking;
 mod receiver;
+mod refusals;
 mod tally;
 mod v2;
 mod v3;
@@ -33,6 +34,7 @@ pub(crate) use self::inbound::Inbound;
 use self::lane::Lane;
 use self::outbound::Outbound;
 use self::parking::Parking;
+use self::refusals::Refusals;
 use crate::engine::Engine;
 
 /// Pause after a failed accept, so that a lasting cause does not take a whole core.
@@ -70,6 +72,8 @@ pub(crate) struct Shared {
     parked: Arc<Semaphore>,
     /// Admits blocking disk jobs.
     disk_jobs: Semaphore,
+    /// Of connections without TLS where it is required.
+    plain_refused: Refusals,
     closing: watch::Sender<bool>,
 }
 
@@ -112,6 +116,7 @@ impl Server {
             answer_bytes: ByteBudget::new(limits.in_flight_bytes_max / 2),
             parked: Arc::new(Semaphore::new(parking::PARKED_MAX)),
             disk_jobs: Semaphore::new(lane::DISK_JOBS_MAX),
+            plain_refused: Refusals::default(),
             closing,
         });
         let accepting = tokio::spawn(accept(shared.clone(), listener));
