@@ -127,6 +127,11 @@ impl Bookies {
         self.writable.get(id).or_else(|| self.read_only.get(id))
     }
 
+    /// Whether a bookie serves now, writable or read-only, as far as is known.
+    pub fn is_registered(&self, id: &BookieId) -> bool {
+        self.writable.contains_key(id) || self.read_only.contains_key(id)
+    }
+
     /// Where a bookie is reached for reads and writes. An unregistered id of the form `host:port` resolves to itself.
     pub fn resolve(&self, id: &BookieId) -> Option<String> {
         let info = self.info(id).cloned().or_else(|| ServiceInfo::decode(id, Bytes::new()))?;

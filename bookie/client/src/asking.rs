@@ -1,6 +1,7 @@
 //! Asking the bookies of a ledger's last segment what they hold: for a recovery with a fence in every question, for a
 //! reader of an open ledger without.
 
+use crate::bad_replicas::BadReplica;
 use crate::client::{Client, quorum_of};
 use crate::error::LedgerError;
 use crate::protocol::quorum::Quorum;
@@ -105,8 +106,8 @@ impl<'a> Asking<'a> {
                     payload,
                 }),
                 Err(error) => {
-                    let bookie = &self.ensemble[slot];
-                    tracing::warn!(ledger = %self.id, %bookie, %error, "a replica is corrupt");
+                    let (bookie, reason) = (self.ensemble[slot].clone(), error.to_string());
+                    self.client.report_bad(BadReplica { ledger: self.id, entry, bookie, reason });
                     Answer::Unknown
                 }
             },

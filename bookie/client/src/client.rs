@@ -1,6 +1,9 @@
 //! Creating, opening, recovering and deleting ledgers.
 
 use crate::asking::Asking;
+use crate::bad_replicas::{BadReplica, BadReplicaReport, BadReplicas};
+use crate::config::ClientConfig;
+use crate::connection::{Context, Load};
 use crate::error::LedgerError;
 use crate::metadata::{self, Versioned};
 use crate::placement::{Needs, PlacementError, PlacementPolicy, Space, TopologyWatch};
@@ -8,18 +11,19 @@ use crate::pool::Pool;
 use crate::protocol::quorum::Quorum;
 use crate::reader::Reader;
 use crate::writer::Writer;
-use crate::{ids, placement, recovery};
+use crate::{health, ids, placement, recovery};
 use bytes::Bytes;
 use magnetar_common::Environment;
 use magnetar_common::bookies::BookieDirectory;
+use magnetar_common::budget::ByteBudget;
 use magnetar_common::metadata::{Expect, MetadataError, SharedMetadata};
+use magnetar_common::net::tls::TlsClient;
 use magnetar_proto::bookkeeper::entry::DigestType;
 use magnetar_proto::bookkeeper::metadata_format::{LedgerMetadata, LedgerState};
 use magnetar_proto::bookkeeper::paths::ledger_path;
 use magnetar_proto::ids::{EntryId, LedgerId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// What a new ledger is to be like. E >= Qw >= Qa >= 1, at most 64.
 #[derive(Clone, Debug)]
@@ -36,21 +40,6 @@ pub struct LedgerOptions {
     pub custom: BTreeMap<String, Bytes>,
 }
 
-/// Settings of the client.
-#[derive(Clone, Debug)]
-pub struct ClientConfig {
-    /// How copies are placed.
-    pub placement: PlacementPolicy,
-    /// How long [`Client::create`] waits for enough bookies to register. Default 5 s: a cluster's parts start together.
-    pub registration_wait: Duration,
-}
-
-impl Default for ClientConfig {
-    fn default() -> Self {
-        Self { placement: PlacementPolicy::default(), registration_wait: Duration::from_secs(5) }
-    }
-}
-
 /// The way to all ledgers of a cluster. Cheap to clone; clones share connections.
 #[derive(Clone)]
 pub struct Client {
@@ -65,6 +54,8 @@ struct Shared {
     pool: Pool,
     env: Environment,
     config: ClientConfig,
+    bad_replicas: BadReplicas,
+    read_ahead: ByteBudget,
 }
 
 impl Client {
@@ -74,16 +65,24 @@ impl Client {
         env: Environment,
         config: ClientConfig,
     ) -> Result<Self, LedgerError> {
+        let tls = config.tls.clone().map(TlsClient::load).transpose();
+        let tls = tls.map_err(|error| LedgerError::Tls(error.to_string()))?.map(Arc::new);
         let directory = BookieDirectory::follow(metadata.clone()).await?;
         let topology = TopologyWatch::follow(metadata.clone()).await?;
-        let pool = Pool::new(directory.clone(), env.clone());
         let space = Space::default();
-        let shared = Shared { metadata, directory, topology, space, pool, env, config };
+        let load = Arc::new(Load::new(config.lag_bytes_max));
+        let context = Context { directory: directory.clone(), env: env.clone(), tls, load };
+        let pool = Pool::new(context, config.slow);
+        health::watch_over(&pool, metadata.clone());
+        let read_ahead = ByteBudget::new(config.read_ahead_bytes_max);
+        let bad_replicas = BadReplicas::default();
+        let shared =
+            Shared { metadata, directory, topology, space, pool, env, config, bad_replicas, read_ahead };
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// Creates an open ledger on `ensemble` writable bookies, chosen by [`placement`](crate::placement). Its record is durable when this returns;
-    /// cancelled half-way it may leave an empty ledger behind.
+    /// Creates an open ledger on `ensemble` writable bookies, chosen by [`placement`](crate::placement). Its record is durable
+    /// when this returns; cancelled half-way it may leave an empty ledger behind.
     pub async fn create(&self, options: LedgerOptions) -> Result<Writer, LedgerError> {
         let invalid = |error: &dyn std::fmt::Display| MetadataError::Unavailable(error.to_string());
         let quorum = Quorum::new(options.ensemble, options.write_quorum, options.ack_quorum)
@@ -148,6 +147,24 @@ impl Client {
     /// A ledger's record.
     pub async fn metadata(&self, id: LedgerId) -> Result<LedgerMetadata, LedgerError> {
         Ok(metadata::read(self.metadata_store(), id).await?.metadata)
+    }
+
+    /// Copies that this client was given and that were not what was written. Their readers got another copy, or an error.
+    pub fn bad_replicas(&self) -> BadReplicaReport {
+        self.shared.bad_replicas.told()
+    }
+
+    pub(crate) fn report_bad(&self, bad: BadReplica) {
+        self.shared.bad_replicas.report(bad);
+    }
+
+    pub(crate) fn config(&self) -> &ClientConfig {
+        &self.shared.config
+    }
+
+    /// What all readers may hold of what was not asked for yet.
+    pub(crate) fn read_ahead(&self) -> &ByteBudget {
+        &self.shared.read_ahead
     }
 
     pub(crate) fn metadata_store(&self) -> &SharedMetadata {

@@ -48,12 +48,30 @@ pub enum LedgerError {
         /// What the replicas said.
         reason: String,
     },
+    /// As much waits to be acknowledged as may. Append again when [`Writer::next`](crate::Writer::next) has told of a
+    /// confirmation; nothing is lost, and the writer goes on by itself.
+    #[error(
+        "ledger {ledger}: {in_flight_bytes} bytes wait to be acknowledged{}; append again when some of them are",
+        if *.awaiting_metadata { ", for the metadata store does not answer" } else { "" }
+    )]
+    Busy {
+        /// The ledger.
+        ledger: LedgerId,
+        /// Payload bytes that are not acknowledged.
+        in_flight_bytes: usize,
+        /// Nothing is acknowledged before the metadata store answers: too many bookies failed, and who takes their place
+        /// has to be recorded first.
+        awaiting_metadata: bool,
+    },
     /// The password or the quorums do not fit the ledger.
     #[error("ledger {0}: the password is wrong")]
     Unauthorized(LedgerId),
     /// The metadata store failed; try again later.
     #[error(transparent)]
     Metadata(#[from] MetadataError),
+    /// The TLS files for connections to bookies cannot be used.
+    #[error("{0}")]
+    Tls(String),
     /// The ledger's metadata record cannot be understood.
     #[error("ledger {ledger}: {reason}")]
     DamagedMetadata {

@@ -6,16 +6,21 @@
 #![warn(missing_docs)]
 
 mod asking;
+mod bad_replicas;
 mod client;
+mod config;
 mod connection;
 mod ensemble_change;
 mod error;
+mod fetching;
+mod health;
 mod ids;
 mod info;
 mod metadata;
 pub mod placement;
 mod pool;
 pub mod protocol;
+mod read_ahead;
 mod reader;
 mod recovery;
 pub mod replication;
@@ -23,7 +28,9 @@ mod sending;
 mod view;
 mod writer;
 
-pub use client::{Client, ClientConfig, LedgerOptions};
+pub use bad_replicas::{BadReplica, BadReplicaReport};
+pub use client::{Client, LedgerOptions};
+pub use config::ClientConfig;
 pub use error::{AppendError, LedgerError};
 pub use reader::Reader;
 pub use writer::{ClosedLedger, Event, Writer};

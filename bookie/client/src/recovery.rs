@@ -125,6 +125,7 @@ impl<'a> Copying<'a> {
 
     /// Ends when everything written is on Qa bookies.
     async fn settle(&mut self) -> Result<(), LedgerError> {
+        self.sending.count(&self.machine);
         loop {
             while let Some(action) = self.machine.poll_action() {
                 self.act(action);

@@ -1,10 +1,9 @@
 //! The writer of an open ledger: gives [`WriterMachine`] its sockets and its metadata.
 
 use crate::client::Client;
-use crate::ensemble_change::{self, Change};
+use crate::ensemble_change::{self, AwaitsMetadata, Change};
 use crate::error::{AppendError, LedgerError};
 use crate::metadata::{self, Versioned};
-use crate::placement::Trust;
 use crate::protocol::quorum::Quorum;
 use crate::protocol::writer::{Action, WriterFailure, WriterMachine};
 use crate::reader::Reader;
@@ -17,6 +16,8 @@ use magnetar_proto::bookkeeper::metadata_format::{LedgerMetadata, LedgerState};
 use magnetar_proto::bookkeeper::v2::Flags;
 use magnetar_proto::ids::{EntryId, LedgerId};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::sync::watch;
 
 /// What has happened to a writer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +50,11 @@ pub struct Writer {
     view: Arc<View>,
     sending: Sending,
     change: Option<BoxFuture<'static, Change>>,
+    awaits_metadata: AwaitsMetadata,
+    /// Until a change is tried again that was put off.
+    postponed: Option<BoxFuture<'static, ()>>,
     directory: BookieDirectory,
+    slow: watch::Receiver<u64>,
     reported: Option<EntryId>,
 }
 
@@ -60,10 +65,13 @@ impl Writer {
             view: Arc::new(View::new(current.metadata.clone(), None, 0)),
             machine: WriterMachine::new(quorum),
             directory: client.directory().clone(),
+            slow: client.pool().slow_version(),
             client,
             id,
             current,
             change: None,
+            awaits_metadata: AwaitsMetadata::default(),
+            postponed: None,
             reported: None,
         }
     }
@@ -73,12 +81,22 @@ impl Writer {
         self.id
     }
 
-    /// Takes an entry, gives it the next id and sends it to its bookies. Never blocks and never copies the payload; the
-    /// caller bounds what is in flight by [`in_flight_bytes`](Self::in_flight_bytes). Whether and when the entry is
-    /// acknowledged shows in [`next`](Self::next).
+    /// Takes an entry, gives it the next id and sends it to its bookies. Never blocks and never copies the payload. Whether
+    /// and when the entry is acknowledged shows in [`next`](Self::next).
+    ///
+    /// While as many bytes wait to be acknowledged as [`ClientConfig::ledger_bytes_max`](crate::ClientConfig) allows, the
+    /// error is [`LedgerError::Busy`]; every other error is final.
     pub fn append(&mut self, payload: Bytes) -> Result<EntryId, AppendError> {
+        let in_flight_bytes = self.in_flight_bytes();
+        // An entry alone is always taken, however large.
+        if in_flight_bytes > 0 && in_flight_bytes + payload.len() > self.client.config().ledger_bytes_max {
+            let awaiting_metadata = self.awaits_metadata.load(Ordering::Relaxed);
+            let error = LedgerError::Busy { ledger: self.id, in_flight_bytes, awaiting_metadata };
+            return Err(AppendError { error, payload });
+        }
         match self.machine.append(payload.clone()) {
             Ok(id) => {
+                self.sending.count(&self.machine);
                 self.act();
                 Ok(id)
             }
@@ -104,6 +122,8 @@ impl Writer {
                 change = finished(&mut self.change) => self.on_change(change),
                 () = self.sending.outcomes() => self.sending.tell(&mut self.machine),
                 () = self.directory.changed() => self.machine.on_bookies_changed(),
+                () = finished(&mut self.postponed) => self.machine.on_bookies_changed(),
+                () = looked(&mut self.slow) => self.replace_slow(),
             }
             self.act();
         }
@@ -122,6 +142,12 @@ impl Writer {
     /// Payload bytes taken and not acknowledged.
     pub fn in_flight_bytes(&self) -> usize {
         usize::try_from(self.machine.in_flight_bytes()).unwrap_or(usize::MAX)
+    }
+
+    /// Payload bytes that the slowest bookie of the ensemble has not answered, acknowledged by the others or not. Over all
+    /// ledgers a bookie lags behind by at most [`ClientConfig::lag_bytes_max`](crate::ClientConfig); then its adds fail.
+    pub fn unanswered_bytes(&self) -> usize {
+        self.sending.unanswered_bytes()
     }
 
     /// Payload bytes taken.
@@ -170,7 +196,26 @@ impl Writer {
                 self.machine.on_ensemble_changed(slots);
             }
             Change::NoReplacement => self.machine.on_no_replacement(),
+            Change::Postponed => {
+                self.machine.on_no_replacement();
+                let again = ensemble_change::answers_again(self.client.clone(), self.id);
+                self.postponed = Some(Box::pin(again));
+            }
             Change::TakenOver => self.machine.on_taken_over(),
+        }
+    }
+
+    /// Bookies of the ensemble may be far slower than their peers, or no longer.
+    fn replace_slow(&mut self) {
+        if self.postponed.is_none() {
+            // One that was taken back is a candidate again.
+            self.machine.on_bookies_changed();
+        }
+        for slot in self.sending.slow_slots().iter() {
+            let now = self.client.env().clock.now();
+            if self.client.pool().slow().may_replace(now) {
+                self.machine.on_slow(slot);
+            }
         }
     }
 
@@ -179,10 +224,10 @@ impl Writer {
             match action {
                 Action::Send { slot, entry } => self.sending.send(slot, entry),
                 Action::ChangeEnsemble { first_entry, failed, required } => {
-                    let trust = if required { Trust::First } else { Trust::Only };
                     let (client, current) = (self.client.clone(), self.current.clone());
+                    let request = ensemble_change::Request { id: self.id, first_entry, failed, required };
                     let change =
-                        ensemble_change::change(client, self.id, current, first_entry, failed, trust);
+                        ensemble_change::change(client, current, request, self.awaits_metadata.clone());
                     self.change = Some(Box::pin(change));
                 }
             }
@@ -201,14 +246,21 @@ impl Writer {
     }
 }
 
-/// Resolves when the change has ended, and takes it out; pending while there is none. Cancel-safe.
-async fn finished(change: &mut Option<BoxFuture<'static, Change>>) -> Change {
-    match change {
-        Some(running) => {
-            let outcome = running.await;
-            *change = None;
+/// Resolves when what runs has ended, and takes it out; pending while nothing does. Cancel-safe.
+async fn finished<T>(running: &mut Option<BoxFuture<'static, T>>) -> T {
+    match running {
+        Some(future) => {
+            let outcome = future.await;
+            *running = None;
             outcome
         }
         None => std::future::pending().await,
+    }
+}
+
+/// Resolves when there may be other slow bookies. Cancel-safe.
+async fn looked(slow: &mut watch::Receiver<u64>) {
+    if slow.changed().await.is_err() {
+        std::future::pending::<()>().await;
     }
 }

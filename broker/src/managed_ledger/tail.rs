@@ -9,7 +9,7 @@ use super::error::Refusal;
 use super::queue::AppendQueue;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt};
-use magnetar_ledger::{ClosedLedger, Event, LedgerError, Reader, Writer};
+use magnetar_ledger::{AppendError, ClosedLedger, Event, LedgerError, Reader, Writer};
 use magnetar_proto::ids::{EntryId, LedgerId, Position};
 use std::time::Duration;
 
@@ -53,6 +53,9 @@ impl Tail {
         match self {
             Self::Writing { writer, .. } => match writer.append(entry) {
                 Ok(id) => Ok(Position::new(writer.id(), id)),
+                Err(AppendError { error: LedgerError::Busy { .. }, payload }) => {
+                    Err((Refusal::QueueFull, payload))
+                }
                 Err(refused) => Err((Refusal::Failed, refused.payload)),
             },
             Self::Draining { next: Some(next), .. } | Self::Closing { next: Some(next), .. } => next

@@ -1,6 +1,12 @@
-//! TLS for connections that are established already: a server that upgrades them, with certificates read from files.
+//! TLS for connections that are established already: servers and clients that upgrade them, with certificates read from
+//! files.
 //!
-//! Called by servers whose clients ask for TLS on a plain connection. It must never fall back to plain text.
+//! Called by servers whose clients ask for TLS on a plain connection, and by such clients. It must never fall back to plain
+//! text.
+
+mod client;
+
+pub use client::{TlsClient, TlsClientConfig, TlsIdentity};
 
 use std::io;
 use std::path::{Path, PathBuf};

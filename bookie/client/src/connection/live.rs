@@ -1,7 +1,8 @@
 //! An established connection: three futures of one task, which write, read, and watch for silence.
 
-use super::outstanding::{Admission, Outstanding, Waiting};
-use super::{Key, Outgoing, Shared};
+use super::Shared;
+use super::outstanding::{Admission, Answered, Outstanding, Waiting};
+use super::request::{Key, Outgoing};
 use crate::protocol::writer::AddOutcome;
 use bytes::{Buf, Bytes, BytesMut};
 use magnetar_common::Environment;
@@ -86,6 +87,8 @@ impl<'a> Live<'a> {
             }
             self.sent.notify_one();
             write_all(&mut writer, &mut slices).await?;
+            // TLS keeps the end of what is written to itself until it is told; TCP has nothing to flush.
+            writer.flush().await?;
             if !self.shared.take(batch).await {
                 return Ok(());
             }
@@ -99,33 +102,40 @@ impl<'a> Live<'a> {
             if reader.read_buf(&mut buffer).await? == 0 {
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "closed by the bookie"));
             }
+            let now = self.env.clock.now();
             while let Some(packet) = decoder.decode(&mut buffer).map_err(invalid)? {
-                self.complete(v2::decode_response(packet).map_err(invalid)?)?;
+                self.complete(v2::decode_response(packet).map_err(invalid)?, now)?;
             }
-            *self.progress() = self.env.clock.now();
+            *self.progress() = now;
+            self.shared.adds.on_progress(now);
             buffer.reserve(READ_BYTES);
         }
     }
 
-    fn complete(&self, response: Response) -> io::Result<()> {
+    fn complete(&self, response: Response, now: Duration) -> io::Result<()> {
         let key = match &response {
             Response::Add { ledger_id, entry_id, .. } => Key::Add(*ledger_id, *entry_id),
             Response::Read { ledger_id, entry_id, .. } => Key::Read(*ledger_id, *entry_id),
-            Response::BatchRead { .. } | Response::Auth(_) => {
+            Response::BatchRead { request_id, .. } => Key::BatchRead(*request_id),
+            Response::Auth(_) => {
                 return Err(invalid("an answer to nothing that was asked"));
             }
         };
-        let Some((waiting, next)) = self.outstanding().answered(key) else { return Ok(()) };
+        let Some(Answered { waiting, sent, next }) = self.outstanding().answered(key) else { return Ok(()) };
         if let Some(next) = next {
             self.shared.push(next);
         }
         match (waiting, response) {
             (Waiting::Add(reply, bytes), Response::Add { code, .. }) => {
+                self.shared.adds.on_answer(sent, now);
                 self.shared.release(bytes);
                 reply.answer(add_outcome(code));
             }
             (Waiting::Read(reply), Response::Read { code, body, .. }) => {
                 let _ = reply.send(Some((code, body)));
+            }
+            (Waiting::BatchRead(reply), Response::BatchRead { code, bodies, .. }) => {
+                let _ = reply.send(Some((code, bodies)));
             }
             // Given up before. The key names the operation, so no other pair meets here.
             _ => {}

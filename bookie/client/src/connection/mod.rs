@@ -1,4 +1,4 @@
-//! One TCP connection to one bookie, speaking BookKeeper's protocol version 2.
+//! One connection to one bookie, speaking BookKeeper's protocol version 2 over TCP or TLS.
 //!
 //! Callers queue requests under a short lock; a single task writes all that is queued with as few system calls as it
 //! can, and completes requests as answers come. It connects on demand. When the bookie cannot be reached, or the
@@ -6,143 +6,34 @@
 //! Nothing here may know what a quorum is.
 
 mod live;
+mod load;
 mod outstanding;
+mod request;
+mod start_tls;
 mod task;
 
-use crate::protocol::writer::AddOutcome;
-use bytes::{Bytes, BytesMut};
+pub(crate) use load::{AddTimes, Load};
+pub(crate) use request::{Add, AddDone, AddReply, BatchAnswer, ENTRY_OVERHEAD, ReadAnswer};
+
 use magnetar_common::Environment;
 use magnetar_common::bookies::BookieDirectory;
-use magnetar_proto::bookkeeper::v2::{self, Flags, MasterKey, Request};
-use magnetar_proto::bookkeeper::{BookieId, Code};
+use magnetar_common::net::tls::TlsClient;
+use magnetar_proto::bookkeeper::BookieId;
+use magnetar_proto::bookkeeper::v2::{Flags, MasterKey};
 use magnetar_proto::ids::{EntryId, LedgerId};
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use request::{BatchRead, Outgoing, Read};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, oneshot};
 
-/// Payload bytes that may wait for one bookie, unsent or unanswered. More than a broker's publish budget: only a bookie
-/// that is slower than the others for seconds reaches it, and then it is better replaced than waited for.
-const ADD_BYTES_MAX: usize = 128 * 1024 * 1024;
-
-/// How an add ended, on its way back to the ledger's writer.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct AddDone {
-    /// The slot and the generation of its bookie that it was sent to.
-    pub(crate) slot: usize,
-    pub(crate) generation: u64,
-    pub(crate) entry: EntryId,
-    pub(crate) outcome: AddOutcome,
-}
-
-/// An add on its way out.
-pub(crate) struct Add {
-    pub(crate) ledger: LedgerId,
-    pub(crate) entry: EntryId,
-    /// Everything before the payload, encoded: shared by all bookies of the write set.
-    pub(crate) head: Bytes,
-    pub(crate) payload: Bytes,
-    pub(crate) reply: AddReply,
-}
-
-/// Where an add's outcome goes. Exactly one arrives: dropping it unanswered says that the add failed.
-pub(crate) struct AddReply {
-    to: Option<mpsc::UnboundedSender<AddDone>>,
-    slot: usize,
-    generation: u64,
-    entry: EntryId,
-}
-
-impl AddReply {
-    pub(crate) fn new(
-        to: mpsc::UnboundedSender<AddDone>,
-        slot: usize,
-        generation: u64,
-        entry: EntryId,
-    ) -> Self {
-        Self { to: Some(to), slot, generation, entry }
-    }
-
-    fn answer(mut self, outcome: AddOutcome) {
-        self.send(outcome);
-    }
-
-    fn send(&mut self, outcome: AddOutcome) {
-        if let Some(to) = self.to.take() {
-            // A writer that is gone needs no answer.
-            let _ =
-                to.send(AddDone { slot: self.slot, generation: self.generation, entry: self.entry, outcome });
-        }
-    }
-}
-
-impl Drop for AddReply {
-    fn drop(&mut self) {
-        self.send(AddOutcome::Failed);
-    }
-}
-
-/// The answer to a read: a code with the body if it is [`Code::Ok`], or `None` when there was no answer.
-pub(crate) type ReadAnswer = Option<(Code, Option<Bytes>)>;
-
-/// A read on its way out. Dropping it unanswered says that there was no answer.
-struct Read {
-    ledger: LedgerId,
-    entry: Option<EntryId>,
-    flags: Flags,
-    key: Option<MasterKey>,
-    reply: oneshot::Sender<ReadAnswer>,
-}
-
-enum Outgoing {
-    Add(Add),
-    Read(Read),
-}
-
-/// What ties an answer to its request: protocol version 2 has no request ids.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Key {
-    Add(LedgerId, EntryId),
-    Read(LedgerId, Option<EntryId>),
-}
-
-impl Outgoing {
-    fn key(&self) -> Key {
-        match self {
-            Outgoing::Add(add) => Key::Add(add.ledger, add.entry),
-            Outgoing::Read(read) => Key::Read(read.ledger, read.entry),
-        }
-    }
-
-    /// What it counts against [`ADD_BYTES_MAX`].
-    fn bytes(&self) -> usize {
-        match self {
-            Outgoing::Add(add) => add.head.len() + add.payload.len(),
-            Outgoing::Read(_) => 0,
-        }
-    }
-
-    fn encode(&self, slices: &mut VecDeque<Bytes>) {
-        match self {
-            Outgoing::Add(add) => {
-                slices.push_back(add.head.clone());
-                if !add.payload.is_empty() {
-                    slices.push_back(add.payload.clone());
-                }
-            }
-            Outgoing::Read(read) => {
-                let mut out = BytesMut::new();
-                let request = Request::Read {
-                    ledger_id: read.ledger,
-                    entry_id: read.entry,
-                    flags: read.flags,
-                    master_key: read.key,
-                };
-                v2::encode_request(&request, &mut out);
-                slices.push_back(out.freeze());
-            }
-        }
-    }
+/// What all connections of a client have in common.
+#[derive(Clone)]
+pub(crate) struct Context {
+    pub(crate) directory: BookieDirectory,
+    pub(crate) env: Environment,
+    /// Every connection is upgraded; a bookie that offers no TLS is not spoken to.
+    pub(crate) tls: Option<Arc<TlsClient>>,
+    pub(crate) load: Arc<Load>,
 }
 
 /// A handle to the connection. Clones share it; its task ends with the last one.
@@ -152,12 +43,12 @@ pub(crate) struct Connection {
     _alive: Arc<Alive>,
 }
 
-#[derive(Default)]
 struct Shared {
     queue: Mutex<Queue>,
     work: Notify,
-    /// Bytes of all adds that have no outcome yet, queued or sent.
-    add_bytes: AtomicUsize,
+    context: Context,
+    adds: load::Adds,
+    next_batch: AtomicI64,
 }
 
 #[derive(Default)]
@@ -212,7 +103,7 @@ impl Shared {
 
     /// An add has its outcome.
     fn release(&self, bytes: usize) {
-        self.add_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.adds.release(bytes);
     }
 
     /// Fails a request that was never sent.
@@ -223,17 +114,24 @@ impl Shared {
 
 impl Connection {
     /// A connection to a bookie, made when first used. Must be called within a tokio runtime.
-    pub(crate) fn open(bookie: BookieId, directory: BookieDirectory, env: Environment) -> Self {
-        let shared = Arc::new(Shared::default());
-        tokio::spawn(task::run(bookie, directory, env, shared.clone()));
+    pub(crate) fn open(bookie: BookieId, context: Context) -> Self {
+        let shared = Arc::new(Shared {
+            queue: Mutex::default(),
+            work: Notify::new(),
+            context,
+            adds: load::Adds::default(),
+            next_batch: AtomicI64::new(0),
+        });
+        tokio::spawn(task::run(bookie, shared.clone()));
         Self { _alive: Arc::new(Alive(shared.clone())), shared }
     }
 
-    /// Queues an add; never blocks. Its outcome always arrives. It fails at once when too much waits for this bookie.
+    /// Queues an add; never blocks. Its outcome always arrives. It fails at once when this bookie is too far behind the
+    /// others; see [`Load`].
     pub(crate) fn add(&self, add: Add) {
         let request = Outgoing::Add(add);
-        let bytes = request.bytes();
-        if self.shared.add_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > ADD_BYTES_MAX {
+        let now = || self.shared.context.env.clock.now();
+        if !self.shared.adds.take(request.bytes(), &self.shared.context.load, now) {
             return self.shared.fail(request);
         }
         self.shared.push(request);
@@ -250,5 +148,25 @@ impl Connection {
         let (reply, answer) = oneshot::channel();
         self.shared.push(Outgoing::Read(Read { ledger, entry, flags, key, reply }));
         async move { answer.await.ok().flatten() }
+    }
+
+    /// Queues a read of up to `count` consecutive entries with up to `bytes` in all, and gives its answer: at least one
+    /// entry if there is one. A bookie that does not know such requests closes the connection.
+    pub(crate) fn read_batch(
+        &self,
+        ledger: LedgerId,
+        first: EntryId,
+        count: i32,
+        bytes: i64,
+    ) -> impl Future<Output = BatchAnswer> + use<> {
+        let (reply, answer) = oneshot::channel();
+        let id = self.shared.next_batch.fetch_add(1, Ordering::Relaxed);
+        self.shared.push(Outgoing::BatchRead(BatchRead { ledger, first, count, bytes, id, reply }));
+        async move { answer.await.ok().flatten() }
+    }
+
+    /// How quick adds have been so far, and since when they wait.
+    pub(crate) fn add_times(&self) -> AddTimes {
+        self.shared.adds.times()
     }
 }

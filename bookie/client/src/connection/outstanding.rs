@@ -4,7 +4,7 @@
 //! other's: a plain read's "absent" for that of a fencing read, which must come from a fenced bookie; or an add of a
 //! fenced writer for the recovery's. So only one of a key is on the wire at a time; the others are held back.
 
-use super::{AddReply, Key, Outgoing, ReadAnswer};
+use super::request::{AddReply, BatchAnswer, Key, Outgoing, ReadAnswer};
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use std::collections::VecDeque;
@@ -17,6 +17,8 @@ pub(super) enum Waiting {
     Add(AddReply, usize),
     /// The sender of a read.
     Read(oneshot::Sender<ReadAnswer>),
+    /// The sender of a batch read.
+    BatchRead(oneshot::Sender<BatchAnswer>),
     /// Given up. The key stays taken: an answer that still comes must not be taken for that of a later request.
     Nobody,
 }
@@ -24,6 +26,16 @@ pub(super) enum Waiting {
 struct Sent {
     waiting: Waiting,
     at: Duration,
+}
+
+/// What an answer brings about.
+pub(super) struct Answered {
+    /// Who gets it.
+    pub(super) waiting: Waiting,
+    /// When the request was sent.
+    pub(super) sent: Duration,
+    /// The next request of the same key, which may go out now.
+    pub(super) next: Option<Outgoing>,
 }
 
 /// See the module.
@@ -62,6 +74,7 @@ impl Outstanding {
                 let waiting = match request {
                     Outgoing::Add(add) => Waiting::Add(add.reply, bytes),
                     Outgoing::Read(read) => Waiting::Read(read.reply),
+                    Outgoing::BatchRead(read) => Waiting::BatchRead(read.reply),
                 };
                 place.insert(Sent { waiting, at: now });
                 Admission::Send
@@ -69,11 +82,12 @@ impl Outstanding {
         }
     }
 
-    /// The request that an answer belongs to, and the next one of the same key, which may go out now.
-    pub(super) fn answered(&mut self, key: Key) -> Option<(Waiting, Option<Outgoing>)> {
-        let waiting = self.sent.remove(&key)?.waiting;
+    /// The request that an answer belongs to.
+    pub(super) fn answered(&mut self, key: Key) -> Option<Answered> {
+        let Sent { waiting, at: sent } = self.sent.remove(&key)?;
         let next = self.held.iter().position(|(request, _)| request.key() == key);
-        Some((waiting, next.and_then(|index| self.held.remove(index)).map(|(request, _)| request)))
+        let next = next.and_then(|index| self.held.remove(index)).map(|(request, _)| request);
+        Some(Answered { waiting, sent, next })
     }
 
     /// Gives up what was sent, or held, at `before` or earlier; gives the allowance that is free again.
@@ -106,7 +120,8 @@ impl Outstanding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Add, AddDone, Read};
+    use super::super::ENTRY_OVERHEAD;
+    use super::super::request::{Add, AddDone, Read};
     use super::*;
     use crate::protocol::writer::AddOutcome;
     use bytes::Bytes;
@@ -123,7 +138,7 @@ mod tests {
 
     fn add() -> (Outgoing, mpsc::UnboundedReceiver<AddDone>) {
         let (to, done) = mpsc::unbounded_channel();
-        let reply = AddReply::new(to, 2, 0, EntryId(5));
+        let reply = AddReply::new(to, 2, 0, EntryId(5), 7);
         let (head, payload) = (Bytes::from_static(b"head"), Bytes::from_static(b"payload"));
         (Outgoing::Add(Add { ledger: LedgerId(1), entry: EntryId(5), head, payload, reply }), done)
     }
@@ -136,7 +151,7 @@ mod tests {
         let (fencing, mut fencing_answer) = read(Flags::RECOVERY_READ);
         assert_eq!(outstanding.admit(plain, AT, |_| ()), Admission::Send);
         assert_eq!(outstanding.admit(fencing, AT, |_| panic!("still held")), Admission::Held);
-        let (waiting, next) = outstanding.answered(key).expect("known");
+        let Answered { waiting, next, .. } = outstanding.answered(key).expect("known");
         let Waiting::Read(reply) = waiting else { panic!("a read") };
         reply.send(None).expect("waited for");
         assert_eq!(plain_answer.try_recv(), Ok(None));
@@ -149,11 +164,13 @@ mod tests {
         let mut outstanding = Outstanding::default();
         let (first, mut done) = add();
         outstanding.admit(first, AT, |_| ());
-        assert_eq!(outstanding.expire(AT), 11);
+        assert_eq!(outstanding.expire(AT), ENTRY_OVERHEAD + 7);
         assert_eq!(done.try_recv().expect("told").outcome, AddOutcome::Failed);
         let (again, mut done) = add();
         assert_eq!(outstanding.admit(again, AT * 2, |_| ()), Admission::Held);
-        let (waiting, next) = outstanding.answered(Key::Add(LedgerId(1), EntryId(5))).expect("known");
+        let Answered { waiting, next, sent } =
+            outstanding.answered(Key::Add(LedgerId(1), EntryId(5))).expect("known");
+        assert_eq!(sent, AT);
         assert!(matches!(waiting, Waiting::Nobody) && next.is_some());
         assert!(done.try_recv().is_err());
     }
@@ -164,7 +181,7 @@ mod tests {
         let ((first, mut first_done), (second, mut second_done)) = (add(), add());
         outstanding.admit(first, AT, |_| ());
         outstanding.admit(second, AT, |_| ());
-        assert_eq!(outstanding.fail_all(), 22);
+        assert_eq!(outstanding.fail_all(), 2 * (ENTRY_OVERHEAD + 7));
         assert!(outstanding.is_empty());
         for done in [&mut first_done, &mut second_done] {
             assert_eq!(done.try_recv().expect("told").outcome, AddOutcome::Failed);

@@ -1,16 +1,15 @@
 //! The task of a connection: connects when there is something to send, and fails what cannot be sent.
 
 use super::live::Live;
-use super::{Outgoing, Shared};
-use magnetar_common::Environment;
-use magnetar_common::bookies::BookieDirectory;
+use super::request::Outgoing;
+use super::{Context, Shared, start_tls};
 use magnetar_common::net::Stream;
 use magnetar_proto::bookkeeper::BookieId;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Longer connection attempts are given up.
+/// Longer connection attempts, with their handshakes, are given up.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
 /// After a failed attempt requests fail at once for so long, instead of each waiting for another attempt. Doubles from
 /// failure to failure.
@@ -19,7 +18,9 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// Ends when no handle of the connection is left. Everything queued by then has its outcome.
-pub(super) async fn run(bookie: BookieId, directory: BookieDirectory, env: Environment, shared: Arc<Shared>) {
+pub(super) async fn run(bookie: BookieId, shared: Arc<Shared>) {
+    let context = shared.context.clone();
+    let env = &context.env;
     let mut pause = PAUSE_MIN;
     let mut retry_at = Duration::ZERO;
     let mut batch = Vec::new();
@@ -28,10 +29,10 @@ pub(super) async fn run(bookie: BookieId, directory: BookieDirectory, env: Envir
             fail(&shared, &mut batch);
             continue;
         }
-        match connect(&bookie, &directory, &env).await {
+        match connect(&bookie, &context).await {
             Ok(stream) => {
                 pause = PAUSE_MIN;
-                let error = Live::new(&shared, &env).serve(stream, &mut batch).await;
+                let error = Live::new(&shared, env).serve(stream, &mut batch).await;
                 if let Err(error) = error {
                     tracing::info!(%bookie, %error, "the connection to a bookie ended");
                     // One that breaks as soon as it is made must not be made over and over without a pause.
@@ -54,11 +55,19 @@ fn fail(shared: &Shared, batch: &mut Vec<Outgoing>) {
     batch.drain(..).for_each(|request| shared.fail(request));
 }
 
-async fn connect(bookie: &BookieId, directory: &BookieDirectory, env: &Environment) -> io::Result<Stream> {
-    let address = directory.resolve(bookie);
+/// A connection that is ready for requests, within the time that is given to it.
+async fn connect(bookie: &BookieId, context: &Context) -> io::Result<Stream> {
+    let address = context.directory.resolve(bookie);
     let address = address.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "it is not registered"))?;
+    let connected = async {
+        let stream = context.env.network.connect(&address).await?;
+        match &context.tls {
+            Some(tls) => start_tls::start(stream, &address, tls).await,
+            None => Ok(stream),
+        }
+    };
     tokio::select! {
-        stream = env.network.connect(&address) => stream,
-        () = env.clock.sleep(CONNECT_MAX) => Err(io::ErrorKind::TimedOut.into()),
+        stream = connected => stream,
+        () = context.env.clock.sleep(CONNECT_MAX) => Err(io::ErrorKind::TimedOut.into()),
     }
 }

@@ -4,7 +4,11 @@
 //! random source or a task: the same input always gives the same output. (Rules: BookKeeper's replication protocol, with
 //! the corrections that its TLA+ models led to.)
 
+pub mod batching;
+pub mod hedged;
 pub mod quorum;
+pub mod read_ahead;
 pub mod reading;
 pub mod recovery;
+pub mod slow_bookies;
 pub mod writer;

@@ -234,6 +234,14 @@ impl WriterMachine {
         self.consider_change();
     }
 
+    /// The bookie in `slot` answers, but far later than its peers: replace it if there is another one.
+    pub fn on_slow(&mut self, slot: usize) {
+        if self.failure().is_none() {
+            self.suspects.insert(slot);
+            self.consider_change();
+        }
+    }
+
     /// The ledger's metadata says that it is no longer ours.
     pub fn on_taken_over(&mut self) {
         self.fail(WriterFailure::Fenced);
@@ -437,6 +445,24 @@ mod tests {
         assert!(
             matches!(action, Some(Action::ChangeEnsemble { first_entry: EntryId(1), failed, .. }) if failed.contains(2))
         );
+    }
+
+    #[test]
+    fn a_slow_bookie_is_replaced_though_it_answers_and_kept_when_there_is_no_other() {
+        let mut machine = machine();
+        let id = append(&mut machine);
+        sends(&mut machine);
+        machine.on_slow(2);
+        let Some(Action::ChangeEnsemble { failed, required: false, .. }) = machine.poll_action() else {
+            panic!("a change")
+        };
+        assert_eq!(failed.iter().collect::<Vec<_>>(), [2]);
+        machine.on_no_replacement();
+        assert_eq!(machine.poll_action(), None);
+        for slot in 0..2 {
+            machine.on_added(slot, id, AddOutcome::Stored);
+        }
+        assert_eq!(machine.last_add_confirmed(), Some(id));
     }
 
     #[test]

@@ -152,7 +152,7 @@ impl<'a> Copying<'a> {
         for (entry, (head, payload)) in bodies {
             let mut packet = BytesMut::new();
             v2::encode_add_header(&self.key, FLAGS, &head, payload.len(), &mut packet);
-            let reply = AddReply::new(sender.clone(), 0, 0, entry);
+            let reply = AddReply::new(sender.clone(), 0, 0, entry, payload.len());
             connection.add(Add { ledger: self.ledger, entry, head: packet.freeze(), payload, reply });
         }
         drop(sender);

@@ -1,31 +1,44 @@
 //! A few real bookies with the metadata store in memory, and what the tests do with ledgers over and over.
 
+use crate::proxy::Proxy;
 use bytes::{Bytes, BytesMut};
 use magnetar_bookie::{Bookie, StartError, Welcome};
 use magnetar_common::Environment;
 use magnetar_common::metadata::{Expect, MemoryStore, SharedMetadata};
 use magnetar_ledger::{Client, ClientConfig, Event, LedgerError, LedgerOptions, Writer};
+use magnetar_proto::bookkeeper::entry::{BodyHeader, Digest, DigestType};
 use magnetar_proto::bookkeeper::v2::{self, Flags, Request, Response};
-use magnetar_proto::bookkeeper::{BookieId, Code};
+use magnetar_proto::bookkeeper::{BookieId, Code, master_key};
 use magnetar_proto::ids::{EntryId, LedgerId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+type Configure = Box<dyn Fn(&mut magnetar_bookie::Config) + Send + Sync>;
+
 pub(crate) struct Cluster {
     pub(crate) metadata: SharedMetadata,
     bookies: Vec<Option<Bookie>>,
     pub(crate) client: Client,
+    configure: Configure,
     dir: TempDir,
 }
 
 impl Cluster {
     pub(crate) async fn start(count: usize) -> Self {
+        Self::start_with(count, |_| ()).await
+    }
+
+    pub(crate) async fn start_with(
+        count: usize,
+        configure: impl Fn(&mut magnetar_bookie::Config) + Send + Sync + 'static,
+    ) -> Self {
+        let configure: Configure = Box::new(configure);
         let metadata: SharedMetadata = Arc::new(MemoryStore::new());
         let client = Self::client(&metadata).await;
         let dir = tempfile::tempdir().expect("a directory");
-        let mut cluster = Self { metadata, bookies: Vec::new(), client, dir };
+        let mut cluster = Self { metadata, bookies: Vec::new(), client, configure, dir };
         for number in 0..count {
             cluster.start_bookie(number).await;
         }
@@ -45,6 +58,7 @@ impl Cluster {
         let path = self.dir.path().join(number.to_string());
         let mut config = magnetar_bookie::Config::new(path.join("journal"), vec![path.join("ledgers")]);
         config.bookie_id = Some(Self::id(number));
+        (self.configure)(&mut config);
         let (metadata, env) = (self.metadata.clone(), Environment::system());
         let bookie = Bookie::start_if_welcome(config, metadata, env, welcome).await?;
         if number == self.bookies.len() {
@@ -85,7 +99,44 @@ impl Cluster {
     }
 
     pub(crate) async fn client(metadata: &SharedMetadata) -> Client {
-        Client::new(metadata.clone(), Environment::system(), ClientConfig::default()).await.expect("a client")
+        Self::client_with(metadata, ClientConfig::default()).await
+    }
+
+    pub(crate) async fn client_with(metadata: &SharedMetadata, config: ClientConfig) -> Client {
+        Client::new(metadata.clone(), Environment::system(), config).await.expect("a client")
+    }
+
+    fn running(&self, id: &BookieId) -> &Bookie {
+        self.bookies.iter().flatten().find(|bookie| bookie.id() == id).expect("running")
+    }
+
+    /// Sends clients that connect from now on through a proxy.
+    pub(crate) async fn proxy(&self, bookie: usize) -> Proxy {
+        let id = self.bookies[bookie].as_ref().expect("running").id().clone();
+        self.proxy_before(&id).await
+    }
+
+    pub(crate) async fn proxy_before(&self, bookie: &BookieId) -> Proxy {
+        Proxy::before(bookie, self.running(bookie).local_addr(), &self.metadata).await
+    }
+
+    /// Gives a bookie another copy of an entry, of the same length, whose digest is wrong.
+    pub(crate) async fn overwrite(&self, bookie: &BookieId, ledger: LedgerId, entry: u64) {
+        let mut socket =
+            tokio::net::TcpStream::connect(self.running(bookie).local_addr()).await.expect("a connection");
+        let header =
+            BodyHeader { ledger_id: ledger, entry_id: EntryId(entry), last_add_confirmed: None, length: 1 };
+        let payload = payload(entry);
+        let sealed = Digest::new(DigestType::Crc32c, b"").seal(&header, b"something else");
+        let mut out = BytesMut::new();
+        let key = master_key(b"");
+        v2::encode_add_header(&key, Flags::RECOVERY_WRITE, sealed.as_ref(), payload.len(), &mut out);
+        out.extend_from_slice(&payload);
+        socket.write_all(&out).await.expect("sent");
+        let mut answer = vec![0; socket.read_u32().await.expect("an answer") as usize];
+        socket.read_exact(&mut answer).await.expect("all of it");
+        let answer = v2::decode_response(answer.into()).expect("an answer to an add");
+        assert!(matches!(answer, Response::Add { code: Code::Ok, .. }), "{answer:?}");
     }
 
     pub(crate) async fn stop(&mut self, bookie: usize) {

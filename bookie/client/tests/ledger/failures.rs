@@ -1,17 +1,11 @@
 //! Bookies and the metadata store at their worst.
 
 use crate::cluster::{Cluster, append, confirmed, options, payload, payloads, read_all};
-use futures_util::future::BoxFuture;
+use crate::silent::Silent;
 use magnetar_common::Environment;
-use magnetar_common::metadata::{
-    Lease, MetadataError, MetadataStore, Op, Result, SharedMetadata, Value, Version, Watch,
-};
 use magnetar_ledger::{Client, ClientConfig, LedgerOptions};
 use magnetar_proto::ids::EntryId;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::Notify;
 
 /// Every entry on every bookie of the ensemble before it is acknowledged.
 fn all_of_two() -> LedgerOptions {
@@ -79,84 +73,21 @@ async fn a_ledger_that_is_being_written_can_be_read_up_to_its_last_add_confirmed
     append(&mut writer, 101..110).await;
 }
 
-/// A metadata store that can be told to carry writes out and lose their answers, and to answer nothing.
-struct Silent {
-    inner: SharedMetadata,
-    silent: AtomicBool,
-    written: Notify,
-}
-
-impl Silent {
-    fn check(&self) -> Result<()> {
-        let silent = self.silent.load(Ordering::SeqCst);
-        if silent { Err(MetadataError::Unavailable("no answer".into())) } else { Ok(()) }
-    }
-}
-
-impl MetadataStore for Silent {
-    fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Value>>> {
-        Box::pin(async move {
-            self.check()?;
-            self.inner.get(key).await
-        })
-    }
-
-    fn children<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Vec<String>>> {
-        self.inner.children(key)
-    }
-
-    fn scan<'a>(
-        &'a self,
-        prefix: &'a str,
-        start_after: Option<&'a str>,
-        limit: usize,
-    ) -> BoxFuture<'a, Result<Vec<(String, Value)>>> {
-        self.inner.scan(prefix, start_after, limit)
-    }
-
-    fn transact(&self, ops: Vec<Op>) -> BoxFuture<'_, Result<Vec<Option<Version>>>> {
-        Box::pin(async move {
-            let done = self.inner.transact(ops).await;
-            if self.silent.load(Ordering::SeqCst) {
-                self.written.notify_one();
-            }
-            self.check()?;
-            done
-        })
-    }
-
-    fn next_sequence<'a>(&'a self, parent: &'a str) -> BoxFuture<'a, Result<u64>> {
-        self.inner.next_sequence(parent)
-    }
-
-    fn watch(&self, prefix: &str) -> Watch {
-        self.inner.watch(prefix)
-    }
-
-    fn grant_lease(&self, ttl: Duration) -> BoxFuture<'_, Result<Lease>> {
-        self.inner.grant_lease(ttl)
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_acknowledged_while_it_is_unknown_whether_an_ensemble_change_was_recorded() {
     let mut cluster = Cluster::start(4).await;
-    let store = Arc::new(Silent {
-        inner: cluster.metadata.clone(),
-        silent: AtomicBool::new(false),
-        written: Notify::new(),
-    });
+    let store = Silent::over(&cluster.metadata);
     let client = Client::new(store.clone(), Environment::system(), ClientConfig::default()).await;
     let mut writer = client.expect("a client").create(options()).await.expect("a ledger");
     append(&mut writer, 0..10).await;
-    store.silent.store(true, Ordering::SeqCst);
+    store.lose_answers_of_writes();
     cluster.stop_first_of(&writer).await;
     writer.append(payload(10)).expect("open");
     // The change reaches the store, its answer does not come back.
     let mut number = 11;
     loop {
         tokio::select! {
-            () = store.written.notified() => break,
+            () = store.lost_answer.notified() => break,
             _ = writer.next() => {
                 writer.append(payload(number)).expect("open");
                 number += 1;
@@ -169,7 +100,7 @@ async fn nothing_is_acknowledged_while_it_is_unknown_whether_an_ensemble_change_
     let event = tokio::time::timeout(Duration::from_millis(300), writer.next()).await;
     assert_eq!(event.ok(), None, "while the ensemble is in doubt");
     assert_eq!(writer.last_add_confirmed(), before);
-    store.silent.store(false, Ordering::SeqCst);
+    store.speak();
     confirmed(&mut writer, number).await;
     let record = cluster.client.metadata(writer.id()).await.expect("metadata");
     assert_eq!(record.segments.len(), 2, "recorded once");

@@ -3,5 +3,10 @@
 mod cluster;
 mod failures;
 mod ledgers;
+mod proxy;
+mod reading;
 mod replication;
+mod silent;
 mod simulation;
+mod slowness;
+mod tls;
