@@ -43,31 +43,41 @@ impl Claim {
         };
         let bookie = choose_id(configured, &found, &dirs[0].path, advertised)?;
         let known = known_instance(&metadata, &bookie).await?;
-        match (found, known) {
-            (Found::Stamped { identity, .. }, Some(known)) if known == identity.instance.to_string() => {
-                Ok((identity, locks))
-            }
-            (Found::Stamped { identity, .. }, Some(expected)) => {
-                Err(IdentityError::Impostor { bookie, expected, found: identity.instance }.into())
-            }
-            (Found::Stamped { data: true, .. }, None) => {
-                Err(IdentityError::UnknownToCluster { bookie }.into())
-            }
-            (Found::Empty, Some(_)) => Err(IdentityError::DataLost { bookie }.into()),
-            (found @ (Found::Empty | Found::Stamped { data: false, .. }), None) => {
-                welcome(bookie.clone()).await.map_err(StartError::Unwelcome)?;
-                let instance = match found {
-                    Found::Stamped { identity, .. } => identity.instance,
-                    Found::Empty => InstanceId::random(&*random),
-                };
-                let identity = Identity { instance, bookie };
-                let stamped = (storage, dirs.clone(), identity.clone());
-                let stamp = move || identity::stamp(&stamped.0, &stamped.1, &stamped.2);
-                tokio::task::spawn_blocking(stamp).await.map_err(|_| StartError::Interrupted)??;
-                put_cookie(&metadata, &dirs, &identity).await?;
-                Ok((identity, locks))
-            }
+        if let Some(identity) = judge(&bookie, &found, known.as_deref())? {
+            return Ok((identity, locks));
         }
+        welcome(bookie.clone()).await.map_err(StartError::Unwelcome)?;
+        let instance = match found {
+            Found::Stamped { identity, .. } => identity.instance,
+            Found::Empty => InstanceId::random(&*random),
+        };
+        let identity = Identity { instance, bookie };
+        let stamped = (storage, dirs.clone(), identity.clone());
+        let stamp = move || identity::stamp(&stamped.0, &stamped.1, &stamped.2);
+        tokio::task::spawn_blocking(stamp).await.map_err(|_| StartError::Interrupted)??;
+        put_cookie(&metadata, &dirs, &identity).await?;
+        Ok((identity, locks))
+    }
+}
+
+/// Whether directories of which this was found may be those of the bookie that the cluster knows as instance `known`:
+/// its identity, `None` if this is its first start.
+pub(crate) fn judge(
+    bookie: &BookieId,
+    found: &Found,
+    known: Option<&str>,
+) -> Result<Option<Identity>, IdentityError> {
+    let bookie = bookie.clone();
+    match (found, known) {
+        (Found::Stamped { identity, .. }, Some(known)) if known == identity.instance.to_string() => {
+            Ok(Some(identity.clone()))
+        }
+        (Found::Stamped { identity, .. }, Some(expected)) => {
+            Err(IdentityError::Impostor { bookie, expected: expected.to_owned(), found: identity.instance })
+        }
+        (Found::Stamped { data: true, .. }, None) => Err(IdentityError::UnknownToCluster { bookie }),
+        (Found::Empty, Some(_)) => Err(IdentityError::DataLost { bookie }),
+        (Found::Empty | Found::Stamped { data: false, .. }, None) => Ok(None),
     }
 }
 

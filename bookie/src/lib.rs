@@ -27,6 +27,8 @@ pub mod offline;
 mod registration;
 mod scrub;
 mod server;
+#[doc(hidden)]
+pub mod simulated;
 #[cfg(test)]
 mod testing;
 

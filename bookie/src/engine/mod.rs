@@ -147,6 +147,12 @@ impl<T: Send + 'static> Engine<T> {
         room
     }
 
+    /// Of an engine without threads: makes durable what was accepted, at most a batch, and completes its tokens; false
+    /// when there is nothing to do. Blocks.
+    pub(crate) fn step_journal(&self) -> bool {
+        self.journal.step()
+    }
+
     /// Takes the lock for one batch of requests.
     pub(crate) fn turn(&self) -> Turn<'_, T> {
         Turn::new(self)

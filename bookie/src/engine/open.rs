@@ -1,8 +1,11 @@
 //! Opening the engine: what is stored is loaded, then the threads start.
 
 use std::collections::HashMap;
+use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use magnetar_common::storage::Storage;
 use tokio::sync::{Semaphore, watch};
 
 use super::dirs::Dirs;
@@ -15,9 +18,14 @@ use crate::cache::{ReadCache, WriteCache};
 use crate::checkpoint::LogRow;
 use crate::entry_log::Run;
 use crate::error::{FatalError, OpenError};
+use crate::identity::InstanceId;
 use crate::index::Ledgers;
-use crate::journal::{self, Complete, Hooks, Journal};
+use crate::journal::{self, Complete, Hooks, Journal, Replayed};
 use crate::metrics::Metrics;
+
+/// [`Journal::start`], or its like.
+type StartJournal<T> =
+    fn(Arc<dyn Storage>, &Path, InstanceId, journal::Options, Replayed, Hooks<T>) -> io::Result<Journal<T>>;
 
 impl<T: Send + 'static> Engine<T> {
     /// Opens what `disk` holds, replays the journal and starts the threads. `complete` gets tokens as they become
@@ -27,6 +35,29 @@ impl<T: Send + 'static> Engine<T> {
         limits: Limits,
         metrics: Arc<Metrics>,
         complete: Complete<T>,
+    ) -> Result<Arc<Engine<T>>, OpenError> {
+        let engine = Self::assemble(disk, limits, metrics, complete, Journal::start)?;
+        engine.start_flushing()?;
+        Ok(engine)
+    }
+
+    /// As [`open`](Self::open), but without threads: nothing becomes durable but by [`step_journal`](Self::step_journal),
+    /// and nothing is flushed but by [`flush_now`](Self::flush_now).
+    pub(crate) fn open_stepped(
+        disk: Disk,
+        limits: Limits,
+        metrics: Arc<Metrics>,
+        complete: Complete<T>,
+    ) -> Result<Arc<Engine<T>>, OpenError> {
+        Self::assemble(disk, limits, metrics, complete, Journal::start_stepped)
+    }
+
+    fn assemble(
+        disk: Disk,
+        limits: Limits,
+        metrics: Arc<Metrics>,
+        complete: Complete<T>,
+        start_journal: StartJournal<T>,
     ) -> Result<Arc<Engine<T>>, OpenError> {
         let room = Arc::new(Semaphore::new(limits.write_cache_bytes));
         let dirs = Dirs::open(&*disk.storage, &disk.ledger_dirs);
@@ -61,7 +92,7 @@ impl<T: Send + 'static> Engine<T> {
         };
         let options = journal::Options { segment_bytes: limits.segment_bytes, device: limits.journal_device };
         let journal =
-            Journal::start(disk.storage.clone(), &disk.journal_dir, disk.instance, options, replayed, hooks)?;
+            start_journal(disk.storage.clone(), &disk.journal_dir, disk.instance, options, replayed, hooks)?;
         let engine = Arc::new(Engine {
             disk,
             dirs,
@@ -85,7 +116,6 @@ impl<T: Send + 'static> Engine<T> {
             // Whatever the file system says of its space. The next look tries again.
             engine.found_no_space();
         }
-        engine.start_flushing()?;
         Ok(engine)
     }
 }

@@ -17,6 +17,7 @@ pub(crate) mod reader;
 pub(crate) mod record;
 mod replay;
 pub(crate) mod segment;
+mod stepped;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -35,6 +36,7 @@ pub use self::device::JournalDevice;
 pub(crate) use self::queue::{NotDurable, Submission};
 pub use self::replay::ReplayError;
 pub(crate) use self::replay::{ReplayFrom, Replayed, replay};
+use self::stepped::Stepped;
 use self::writer::Writer;
 use crate::identity::InstanceId;
 use crate::metrics::Metrics;
@@ -45,6 +47,8 @@ pub(crate) struct Journal<T> {
     files: Arc<files::Files>,
     thread: Mutex<Option<JoinHandle<()>>>,
     segment_bytes: u64,
+    /// Instead of the thread, where somebody steps the journal.
+    stepped: Option<Stepped<T>>,
 }
 
 /// What a user may set.
@@ -69,6 +73,23 @@ pub(crate) struct Hooks<T> {
 impl<T: Send + 'static> Journal<T> {
     /// Starts the thread on the state that [`replay`] found. New records go to a new segment.
     pub(crate) fn start(
+        storage: Arc<dyn Storage>,
+        dir: &Path,
+        instance: InstanceId,
+        options: Options,
+        replayed: Replayed,
+        hooks: Hooks<T>,
+    ) -> io::Result<Self> {
+        let mut journal = Self::start_stepped(storage, dir, instance, options, replayed, hooks)?;
+        let Some(stepped) = journal.stepped.take() else { return Ok(journal) };
+        let queue = journal.queue.clone();
+        let thread = std::thread::Builder::new().name("bookie-journal".into());
+        journal.thread = Mutex::new(Some(thread.spawn(move || stepped.run(&queue))?));
+        Ok(journal)
+    }
+
+    /// As [`start`](Self::start), but without a thread: nothing becomes durable but by [`step`](Self::step).
+    pub(crate) fn start_stepped(
         storage: Arc<dyn Storage>,
         dir: &Path,
         instance: InstanceId,
@@ -107,17 +128,15 @@ impl<T: Send + 'static> Journal<T> {
             }
             begun => begun?,
         }
-        let failing = queue.clone();
-        let (mut complete, failed) = (hooks.complete, hooks.failed);
-        let thread = std::thread::Builder::new().name("bookie-journal".into()).spawn(move || {
-            if let Err(error) = writer.run(&mut *complete) {
-                // Told first, so that nobody who finds the queue failed asks why too early.
-                failed(error);
-                failing.fail();
-            }
-        })?;
+        let stepped = Some(Stepped::new(writer, hooks.complete, hooks.failed));
         let segment_bytes = options.segment_bytes;
-        Ok(Journal { queue, files, thread: Mutex::new(Some(thread)), segment_bytes })
+        Ok(Journal { queue, files, thread: Mutex::new(None), segment_bytes, stepped })
+    }
+
+    /// Makes durable what is queued now, at most a batch, and completes its tokens; false when nothing is queued, after
+    /// a failure, and when a thread does it. Blocks.
+    pub(crate) fn step(&self) -> bool {
+        self.stepped.as_ref().is_some_and(|stepped| stepped.step(&self.queue))
     }
 
     /// Queues records and returns the sequence of the last one queued so far. The token completes after this and every

@@ -83,16 +83,29 @@ impl<T> Writer<T> {
             if self.under_way.is_empty() && !self.queue.take(&mut batch) {
                 return Ok(());
             }
-            if !batch.is_empty() {
-                self.begin(&mut batch, complete)?;
-            }
-            while self.under_way.len() < self.device.depth() && self.queue.try_take(&mut batch) {
-                self.begin(&mut batch, complete)?;
-            }
-            if !self.under_way.is_empty() {
-                self.finish(complete)?;
-            }
+            self.round(&mut batch, complete)?;
         }
+    }
+
+    /// Makes durable what is queued now, at most a batch; false when nothing is.
+    pub(super) fn step(&mut self, complete: CompleteRef<'_, T>) -> io::Result<bool> {
+        let mut batch = Vec::new();
+        if self.under_way.is_empty() && !self.queue.try_take(&mut batch) {
+            return Ok(false);
+        }
+        self.round(&mut batch, complete)?;
+        Ok(true)
+    }
+
+    /// Begins what was taken and what fits beside it, then waits for the oldest batch under way.
+    fn round(&mut self, batch: &mut Vec<Submission<T>>, complete: CompleteRef<'_, T>) -> io::Result<()> {
+        if !batch.is_empty() {
+            self.begin(batch, complete)?;
+        }
+        while self.under_way.len() < self.device.depth() && self.queue.try_take(batch) {
+            self.begin(batch, complete)?;
+        }
+        if self.under_way.is_empty() { Ok(()) } else { self.finish(complete) }
     }
 
     /// Begins to write a batch.

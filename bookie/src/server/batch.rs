@@ -299,7 +299,7 @@ impl<'a> Effects<'a> {
     }
 }
 
-fn code(refused: Refused) -> Code {
+pub(super) fn code(refused: Refused) -> Code {
     match refused {
         Refused::Fenced => Code::Fenced,
         Refused::WrongMasterKey => Code::Unauthorized,

@@ -15,6 +15,7 @@ mod outbound;
 mod parking;
 mod receiver;
 mod refusals;
+mod stepped;
 mod tally;
 mod v2;
 mod v3;
@@ -35,6 +36,7 @@ use self::lane::Lane;
 use self::outbound::Outbound;
 use self::parking::Parking;
 use self::refusals::Refusals;
+pub(crate) use self::stepped::{Owed, Taken, take};
 use crate::engine::Engine;
 
 /// Pause after a failed accept, so that a lasting cause does not take a whole core.

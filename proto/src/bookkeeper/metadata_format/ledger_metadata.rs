@@ -17,7 +17,7 @@ const HEADER_START: &[u8] = b"BookieMetadataFormatVersion\t";
 const VERSION: &str = "3";
 
 /// A ledger, as its metadata tells. A value of this type that was decoded satisfies [`LedgerMetadata::validate`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LedgerMetadata {
     /// Bookies of a segment (E).
     pub ensemble_size: u32,
@@ -42,7 +42,7 @@ pub struct LedgerMetadata {
 }
 
 /// Moves only forwards: open, in recovery, closed; or from open straight to closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LedgerState {
     /// Its writer may be adding.
     Open,
