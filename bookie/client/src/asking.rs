@@ -5,7 +5,7 @@ use crate::bad_replicas::BadReplica;
 use crate::client::{Client, quorum_of};
 use crate::error::LedgerError;
 use crate::protocol::quorum::Quorum;
-use crate::protocol::recovery::{Answer, FenceMachine, FoundEntry, Probe, ProbeMachine, Progress};
+use crate::protocol::recovery::{Answer, FenceMachine, FoundEntry, Progress};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use magnetar_proto::bookkeeper::entry::Digest;
 use magnetar_proto::bookkeeper::metadata_format::LedgerMetadata;
@@ -79,23 +79,8 @@ impl<'a> Asking<'a> {
         Err(LedgerError::NotEnoughBookies { ledger: self.id, reason: "its end cannot be told".to_owned() })
     }
 
-    /// Whether an entry exists that no writer's last add confirmed covers.
-    pub(crate) async fn probe(&self, entry: EntryId) -> Result<Probe, LedgerError> {
-        let mut machine = ProbeMachine::new(self.quorum, entry);
-        let mut answers: FuturesUnordered<_> =
-            self.quorum.write_set(entry).map(|slot| self.ask(slot, Some(entry))).collect();
-        while let Some(answer) = answers.next().await {
-            machine.on_answer(answer?);
-            if let Progress::Done(probe) = machine.progress() {
-                return Ok(probe);
-            }
-        }
-        let reason = format!("whether entry {entry} exists cannot be told");
-        Err(LedgerError::NotEnoughBookies { ledger: self.id, reason })
-    }
-
     /// Reads an entry, or the newest one, from the bookie in a slot.
-    async fn ask(&self, slot: usize, entry: Option<EntryId>) -> Result<Answer, LedgerError> {
+    pub(crate) async fn ask(&self, slot: usize, entry: Option<EntryId>) -> Result<Answer, LedgerError> {
         let connection = self.client.pool().get(&self.ensemble[slot]);
         Ok(match connection.read(self.id, entry, self.flags, self.key).await {
             Some((Code::Ok, Some(body))) => match self.digest.open(body, self.id, entry) {

@@ -5,8 +5,8 @@ use crate::error::LedgerError;
 use crate::metadata::{self, Versioned};
 use crate::placement::{self, Needs, Trust};
 use crate::protocol::quorum::Slots;
-use magnetar_proto::bookkeeper::BookieId;
-use magnetar_proto::bookkeeper::metadata_format::{LedgerMetadata, LedgerState};
+use crate::protocol::record;
+use magnetar_proto::bookkeeper::metadata_format::LedgerMetadata;
 use magnetar_proto::ids::{EntryId, LedgerId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -76,7 +76,10 @@ pub(crate) async fn change(
         }
     }
     loop {
-        let change = |record: &LedgerMetadata| with_segment(id, record, first_entry, &before, &ensemble);
+        let change = |record: &LedgerMetadata| {
+            let changed = record::change_ensemble(record, first_entry, &before, &ensemble);
+            changed.map_err(|_| LedgerError::Fenced(id))
+        };
         match metadata::update(client.metadata_store(), id, current, change).await {
             Ok(current) => {
                 awaits.store(false, Ordering::Relaxed);
@@ -118,85 +121,5 @@ async fn answered_soon(client: &Client, id: LedgerId) -> Option<Result<Versioned
     tokio::select! {
         read = metadata::read(client.metadata_store(), id) => Some(read),
         () = client.env().clock.sleep(SILENCE) => None,
-    }
-}
-
-/// The record with `ensemble` from `first_entry` on; `None` when it says so already.
-fn with_segment(
-    id: LedgerId,
-    record: &LedgerMetadata,
-    first_entry: EntryId,
-    before: &[BookieId],
-    ensemble: &[BookieId],
-) -> Result<Option<LedgerMetadata>, LedgerError> {
-    let (start, now) = record.last_segment();
-    if record.state != LedgerState::Open || start > first_entry {
-        return Err(LedgerError::Fenced(id));
-    }
-    if now == ensemble {
-        return Ok(None);
-    }
-    if now != before {
-        return Err(LedgerError::Fenced(id));
-    }
-    let mut record = record.clone();
-    // Equal to the start of the last segment: that segment has no confirmed entry, so it is replaced.
-    record.segments.insert(first_entry, ensemble.to_vec());
-    Ok(Some(record))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use bytes::Bytes;
-    use magnetar_proto::bookkeeper::entry::DigestType;
-    use std::collections::BTreeMap;
-
-    fn bookies(names: &str) -> Vec<BookieId> {
-        names.split(' ').map(|name| BookieId::new(name).expect("an id")).collect()
-    }
-
-    fn record(state: LedgerState) -> LedgerMetadata {
-        LedgerMetadata {
-            ensemble_size: 3,
-            write_quorum: 3,
-            ack_quorum: 2,
-            state,
-            segments: BTreeMap::from([(EntryId(0), bookies("a b c")), (EntryId(5), bookies("a d c"))]),
-            digest: DigestType::Crc32c,
-            password: Bytes::new(),
-            ctime_ms: None,
-            custom: BTreeMap::new(),
-            c_token: None,
-        }
-    }
-
-    fn changed(state: LedgerState, first: u64, before: &str) -> Result<Option<LedgerMetadata>, LedgerError> {
-        with_segment(LedgerId(1), &record(state), EntryId(first), &bookies(before), &bookies("a d e"))
-    }
-
-    #[test]
-    fn a_segment_with_confirmed_entries_is_kept_and_one_without_is_replaced() {
-        let after = changed(LedgerState::Open, 9, "a d c").expect("ours").expect("a change");
-        assert_eq!(after.segments.keys().map(|first| first.0).collect::<Vec<_>>(), [0, 5, 9]);
-        let after = changed(LedgerState::Open, 5, "a d c").expect("ours").expect("a change");
-        assert_eq!(after.segments.into_values().collect::<Vec<_>>(), [bookies("a b c"), bookies("a d e")]);
-    }
-
-    #[test]
-    fn a_change_that_was_recorded_before_its_answer_was_lost_is_recognised() {
-        let mut recorded = record(LedgerState::Open);
-        recorded.segments.insert(EntryId(9), bookies("a d e"));
-        let again = with_segment(LedgerId(1), &recorded, EntryId(9), &bookies("a d c"), &bookies("a d e"));
-        assert_eq!(again, Ok(None));
-    }
-
-    #[test]
-    fn a_ledger_in_other_hands_is_not_changed() {
-        let fenced = Err(LedgerError::Fenced(LedgerId(1)));
-        assert_eq!(changed(LedgerState::InRecovery, 9, "a d c"), fenced);
-        assert_eq!(changed(LedgerState::Closed { last_entry: None, length: 0 }, 9, "a d c"), fenced);
-        assert_eq!(changed(LedgerState::Open, 9, "a b c"), fenced);
-        assert_eq!(changed(LedgerState::Open, 4, "a d c"), fenced);
     }
 }

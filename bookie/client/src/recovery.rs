@@ -1,22 +1,24 @@
-//! Taking a ledger over: gives the machines of [`crate::protocol::recovery`] their sockets and their metadata.
+//! Taking a ledger over: gives [`RecoveryMachine`] its sockets and its metadata.
 
 use crate::asking::Asking;
 use crate::client::{Client, quorum_of};
 use crate::error::LedgerError;
 use crate::metadata::{self, Versioned};
 use crate::placement::{self, Needs, Trust};
-use crate::protocol::recovery::{FoundEntry, Probe};
-use crate::protocol::writer::{Action, WriterFailure, WriterMachine};
+use crate::protocol::quorum::Slots;
+use crate::protocol::record;
+use crate::protocol::recoverer::{Action, Recovered, RecoveryFailure, RecoveryMachine};
+use crate::protocol::writer::WriterFailure;
 use crate::reader::Reader;
 use crate::sending::Sending;
-use futures_util::future::join_all;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use magnetar_proto::bookkeeper::BookieId;
 use magnetar_proto::bookkeeper::metadata_format::{LedgerMetadata, LedgerState};
 use magnetar_proto::bookkeeper::v2::Flags;
 use magnetar_proto::ids::{EntryId, LedgerId};
 use std::collections::BTreeMap;
 
-/// Entries probed, and then made durable, at once. A writer's whole pipeline may have to be recovered.
+/// Entries probed or being made durable at once. A writer's whole pipeline may have to be recovered.
 const WINDOW_ENTRIES: u64 = 64;
 
 /// Fences the ledger, finds its end and closes it there. Gives its final record.
@@ -25,18 +27,13 @@ pub(crate) async fn recover(
     id: LedgerId,
     current: Versioned,
 ) -> Result<LedgerMetadata, LedgerError> {
-    let current = metadata::update(client.metadata_store(), id, current, |record| match record.state {
-        LedgerState::Open => Ok(Some(LedgerMetadata { state: LedgerState::InRecovery, ..record.clone() })),
-        LedgerState::InRecovery | LedgerState::Closed { .. } => Ok(None),
-    })
-    .await?;
+    let begin = |record: &LedgerMetadata| Ok(record::begin_recovery(record));
+    let current = metadata::update(client.metadata_store(), id, current, begin).await?;
     if matches!(current.metadata.state, LedgerState::Closed { .. }) {
         return Ok(current.metadata);
     }
-    let asking = Asking::fencing(client, id, &current.metadata)?;
-    let start = asking.last_add_confirmed().await?;
-    let mut copying = Copying::new(client, id, &current.metadata, start)?;
-    let (last_entry, length) = copying.copy_all(&asking).await?;
+    let mut copying = Copying::new(client, id, &current.metadata);
+    let Recovered { last_entry, length } = copying.run(&current.metadata).await?;
     let length = match (last_entry, length) {
         (None, _) => 0,
         (Some(_), Some(length)) => length,
@@ -46,128 +43,92 @@ pub(crate) async fn recover(
     };
     tracing::info!(ledger = %id, last_entry = last_entry.map(|entry| entry.0), "recovered a ledger");
     let state = LedgerState::Closed { last_entry, length };
-    let segments = copying.segments;
-    let closed = metadata::update(client.metadata_store(), id, current, |record| match record.state {
-        LedgerState::InRecovery => {
-            let mut record = LedgerMetadata { state, ..record.clone() };
-            record.segments.extend(segments.clone());
-            Ok(Some(record))
-        }
-        // Another recovery was quicker: what it found is the end.
-        LedgerState::Closed { .. } => Ok(None),
-        LedgerState::Open => {
-            Err(LedgerError::DamagedMetadata { ledger: id, reason: "it was opened again".into() })
-        }
-    })
-    .await?;
-    Ok(closed.metadata)
+    let close = |record: &LedgerMetadata| {
+        let damaged =
+            |error: record::NotOurs| LedgerError::DamagedMetadata { ledger: id, reason: error.to_string() };
+        record::close_recovered(record, state, &copying.segments).map_err(damaged)
+    };
+    Ok(metadata::update(client.metadata_store(), id, current, close).await?.metadata)
 }
 
-/// Writes what is found after the last add confirmed again, as it was. A failed bookie is replaced as by a writer, but
-/// only in memory: other recoveries must find the ensemble that the writer used, until one of them closes the ledger.
+/// The recovery's own ensemble. A failed bookie is replaced as by a writer, but only in memory.
 struct Copying<'a> {
     client: &'a Client,
     id: LedgerId,
     needs: Needs,
-    machine: WriterMachine,
     sending: Sending,
     /// Ensembles to be recorded when the ledger is closed. Their keys are not below that of the last recorded segment.
     segments: BTreeMap<EntryId, Vec<BookieId>>,
 }
 
 impl<'a> Copying<'a> {
-    fn new(
-        client: &'a Client,
-        id: LedgerId,
-        record: &LedgerMetadata,
-        start: Option<EntryId>,
-    ) -> Result<Self, LedgerError> {
-        Ok(Self {
-            client,
-            id,
-            needs: Needs::of_record(record),
-            // The length at the start is not known; every entry tells it anew.
-            machine: WriterMachine::resume(quorum_of(id, record)?, start, 0),
-            sending: Sending::new(client.pool().clone(), id, record, Flags::RECOVERY_WRITE),
-            segments: BTreeMap::new(),
-        })
+    fn new(client: &'a Client, id: LedgerId, record: &LedgerMetadata) -> Self {
+        let sending = Sending::new(client.pool().clone(), id, record, Flags::RECOVERY_WRITE);
+        Self { client, id, needs: Needs::of_record(record), sending, segments: BTreeMap::new() }
     }
 
-    /// Makes every entry that may have been acknowledged durable; gives the last one, and the length there if an entry
-    /// told it.
-    async fn copy_all(&mut self, asking: &Asking<'_>) -> Result<(Option<EntryId>, Option<u64>), LedgerError> {
-        let mut length = None;
+    /// Finds the end, and makes every entry up to there that may have been acknowledged durable.
+    async fn run(&mut self, record: &LedgerMetadata) -> Result<Recovered, LedgerError> {
+        let asking = Asking::fencing(self.client, self.id, record)?;
+        let (start, _) = record.last_segment();
+        let mut machine = RecoveryMachine::new(quorum_of(self.id, record)?, start, WINDOW_ENTRIES);
+        let mut answers = FuturesUnordered::new();
         loop {
-            let first = self.machine.last_add_pushed().map_or(0, |last| last.0 + 1);
-            let probes =
-                join_all((first..first + WINDOW_ENTRIES).map(|entry| asking.probe(EntryId(entry)))).await;
-            let mut ended = false;
-            // In order, up to the first entry that does not exist; what lies behind it is of no interest, errors included.
-            for probe in probes {
-                match probe? {
-                    Probe::Exists(FoundEntry { id, payload, length: at, .. }) => {
-                        let written = self.machine.append_at(payload, at);
-                        assert!(written.is_err() || written == Ok(id), "entries are recovered in order");
-                        length = Some(at);
+            // Before anything of it is sent.
+            machine.tell_writer(|writer| self.sending.count(writer));
+            while let Some(action) = machine.poll_action() {
+                match action {
+                    Action::Ask { slot, entry } => {
+                        let asking = &asking;
+                        answers.push(async move { (slot, entry, asking.ask(slot, entry).await) });
                     }
-                    Probe::Absent => {
-                        ended = true;
-                        break;
+                    Action::Send { slot, entry } => self.sending.send(slot, entry),
+                    Action::Replace { first_entry, failed, required } => {
+                        let changed = self.replace(first_entry, failed, required);
+                        machine.tell_writer(|writer| match changed {
+                            Some(changed) => writer.on_ensemble_changed(changed),
+                            None => writer.on_no_replacement(),
+                        });
                     }
                 }
             }
-            self.settle().await?;
-            if ended {
-                return Ok((self.machine.last_add_confirmed(), length));
+            if let Some(outcome) = machine.outcome() {
+                return outcome.map_err(|failure| self.error_of(failure));
+            }
+            tokio::select! {
+                biased;
+                Some((slot, entry, answer)) = answers.next() => machine.on_answer(slot, entry, answer?),
+                () = self.sending.outcomes() => machine.tell_writer(|writer| self.sending.tell(writer)),
             }
         }
     }
 
-    /// Ends when everything written is on Qa bookies.
-    async fn settle(&mut self) -> Result<(), LedgerError> {
-        self.sending.count(&self.machine);
-        loop {
-            while let Some(action) = self.machine.poll_action() {
-                self.act(action);
-            }
-            if let Some(failure) = self.machine.failure() {
-                return Err(self.error_of(failure));
-            }
-            if self.machine.last_add_confirmed() == self.machine.last_add_pushed() {
-                return Ok(());
-            }
-            self.sending.outcomes().await;
-            self.sending.tell(&mut self.machine);
+    /// The slots that have other bookies now; `None` when there are none to choose.
+    fn replace(&mut self, first_entry: EntryId, failed: Slots, required: bool) -> Option<Slots> {
+        let trust = if required { Trust::First } else { Trust::Only };
+        let before = self.sending.ensemble();
+        let (ensemble, changed) = placement::replace(self.client, &self.needs, &before, failed, trust);
+        if changed.is_empty() {
+            return None;
         }
+        self.sending.replace(changed, &ensemble);
+        self.segments.insert(first_entry, ensemble);
+        Some(changed)
     }
 
-    fn act(&mut self, action: Action) {
-        match action {
-            Action::Send { slot, entry } => self.sending.send(slot, entry),
-            Action::ChangeEnsemble { first_entry, failed, required } => {
-                let trust = if required { Trust::First } else { Trust::Only };
-                let before = self.sending.ensemble();
-                let (ensemble, changed) =
-                    placement::replace(self.client, &self.needs, &before, failed, trust);
-                if changed.is_empty() {
-                    return self.machine.on_no_replacement();
-                }
-                self.sending.replace(changed, &ensemble);
-                self.segments.insert(first_entry, ensemble);
-                self.machine.on_ensemble_changed(changed);
+    fn error_of(&self, failure: RecoveryFailure) -> LedgerError {
+        let reason = match failure {
+            RecoveryFailure::NotFenced => "its end cannot be told".to_owned(),
+            RecoveryFailure::Unknown(entry) => format!("whether entry {entry} exists cannot be told"),
+            RecoveryFailure::NotCopied(WriterFailure::Unauthorized) => {
+                return LedgerError::Unauthorized(self.id);
             }
-        }
-    }
-
-    fn error_of(&self, failure: WriterFailure) -> LedgerError {
-        match failure {
-            WriterFailure::Unauthorized => LedgerError::Unauthorized(self.id),
             // A bookie takes what a recovery writes, fenced or not, unless the ledger has been deleted.
-            WriterFailure::Fenced => LedgerError::NoSuchLedger(self.id),
-            WriterFailure::OutOfReach => LedgerError::NotEnoughBookies {
-                ledger: self.id,
-                reason: "a recovered entry could not be made durable".into(),
-            },
-        }
+            RecoveryFailure::NotCopied(WriterFailure::Fenced) => return LedgerError::NoSuchLedger(self.id),
+            RecoveryFailure::NotCopied(WriterFailure::OutOfReach) => {
+                "a recovered entry could not be made durable".to_owned()
+            }
+        };
+        LedgerError::NotEnoughBookies { ledger: self.id, reason }
     }
 }

@@ -5,6 +5,7 @@ use crate::ensemble_change::{self, AwaitsMetadata, Change};
 use crate::error::{AppendError, LedgerError};
 use crate::metadata::{self, Versioned};
 use crate::protocol::quorum::Quorum;
+use crate::protocol::record;
 use crate::protocol::writer::{Action, WriterFailure, WriterMachine};
 use crate::reader::Reader;
 use crate::sending::Sending;
@@ -178,12 +179,10 @@ impl Writer {
                 current = changed;
             }
         }
-        metadata::update(self.client.metadata_store(), id, current, |record| match record.state {
-            LedgerState::Open => Ok(Some(LedgerMetadata { state, ..record.clone() })),
-            other if other == state => Ok(None),
-            LedgerState::InRecovery | LedgerState::Closed { .. } => Err(LedgerError::Fenced(id)),
-        })
-        .await?;
+        let close = |record: &LedgerMetadata| {
+            record::close_written(record, state).map_err(|_| LedgerError::Fenced(id))
+        };
+        metadata::update(self.client.metadata_store(), id, current, close).await?;
         Ok(closed)
     }
 

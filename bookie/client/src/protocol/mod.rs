@@ -9,6 +9,8 @@ pub mod hedged;
 pub mod quorum;
 pub mod read_ahead;
 pub mod reading;
+pub mod record;
+pub mod recoverer;
 pub mod recovery;
 pub mod slow_bookies;
 pub mod writer;

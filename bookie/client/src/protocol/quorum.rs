@@ -3,7 +3,7 @@
 use magnetar_proto::ids::EntryId;
 
 /// Ensemble (E), write quorum (Qw) and ack quorum (Qa), with E >= Qw >= Qa >= 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Quorum {
     ensemble: usize,
     write: usize,
@@ -19,7 +19,7 @@ pub const ENSEMBLE_MAX: usize = 64;
 pub struct InvalidQuorum;
 
 /// A set of slots of the ensemble.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Slots(u64);
 
 impl Slots {

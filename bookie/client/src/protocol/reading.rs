@@ -24,7 +24,7 @@ pub enum Next {
 }
 
 /// The replicas of an entry in the order of asking.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ReadMachine {
     slots: Vec<usize>,
     asked: usize,

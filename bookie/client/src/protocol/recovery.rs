@@ -9,7 +9,7 @@ use bytes::Bytes;
 use magnetar_proto::ids::EntryId;
 
 /// What a bookie said to a fencing read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Answer {
     /// An entry whose digest is right.
     Entry(FoundEntry),
@@ -20,7 +20,7 @@ pub enum Answer {
 }
 
 /// An entry as a bookie gave it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FoundEntry {
     /// Its id.
     pub id: EntryId,
@@ -33,7 +33,7 @@ pub struct FoundEntry {
 }
 
 /// The first phase: fence every bookie of the last segment and learn the highest last add confirmed.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FenceMachine {
     quorum: Quorum,
     answered: Slots,
@@ -42,7 +42,7 @@ pub struct FenceMachine {
 }
 
 /// Where a phase stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Progress<T> {
     /// Not enough answers.
     Waiting,
@@ -84,7 +84,7 @@ impl FenceMachine {
 }
 
 /// The second phase, for one entry: does it exist?
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ProbeMachine {
     quorum: Quorum,
     entry: EntryId,
@@ -94,7 +94,7 @@ pub struct ProbeMachine {
 }
 
 /// What is known of an entry.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Probe {
     /// It exists, with this content: it must become durable on Qa bookies again.
     Exists(FoundEntry),

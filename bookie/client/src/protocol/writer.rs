@@ -16,7 +16,7 @@ use magnetar_proto::ids::EntryId;
 use std::collections::VecDeque;
 
 /// How one add ended at one bookie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AddOutcome {
     /// Durable there.
     Stored,
@@ -29,7 +29,7 @@ pub enum AddOutcome {
 }
 
 /// What the shell must do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Send the entry to the bookie in `slot`.
     Send {
@@ -50,7 +50,7 @@ pub enum Action {
 }
 
 /// An entry on its way.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PendingEntry {
     /// Its id.
     pub id: EntryId,
@@ -63,7 +63,7 @@ pub struct PendingEntry {
 }
 
 /// Why the writer can go on no more. Everything not confirmed is of unknown fate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WriterFailure {
     /// A newer owner has fenced, recovered or closed the ledger.
     Fenced,
@@ -73,14 +73,14 @@ pub enum WriterFailure {
     OutOfReach,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Pending {
     entry: PendingEntry,
     acked: Slots,
     failed: Slots,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum State {
     Open,
     Changing { failed: Slots, required: bool },
@@ -88,7 +88,7 @@ enum State {
 }
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct WriterMachine {
     quorum: Quorum,
     state: State,
