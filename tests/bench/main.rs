@@ -2,13 +2,14 @@
 //! `bench bookie`, those of one bookie.
 //!
 //! Run as `cargo run --release -p magnetar-tests --bin bench`; `-- --seconds N` sets how long each load lasts, `-- bookie`
-//! measures a bookie, `-- peer` one beside Apache BookKeeper's. It must never link the system it measures: everything goes
-//! through a process.
+//! measures a bookie, `-- peer` one beside Apache BookKeeper's, `-- sim` runs seeds of the simulation. It must never link
+//! the system it measures: everything goes through a process. (The simulation is not measured, and links what it runs.)
 
 mod bookie;
 mod load;
 mod peer;
 mod server;
+mod sim;
 mod usage;
 
 use std::time::Duration;
@@ -32,6 +33,7 @@ fn main() -> Result<()> {
     match arguments.split_first() {
         Some((command, rest)) if command == "bookie" => bookie::run(rest),
         Some((command, rest)) if command == "peer" => peer::run(rest),
+        Some((command, rest)) if command == "sim" => sim::run(rest),
         _ => standalone(seconds_wanted(&arguments)?),
     }
 }
@@ -105,6 +107,8 @@ fn seconds_wanted(arguments: &[String]) -> Result<u64> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => Ok(LOAD_SECONDS),
         ["--seconds", number] => number.parse().context("--seconds takes a whole number"),
-        _ => anyhow::bail!("usage: bench [--seconds N] | bench bookie [--help] | bench peer [--help]"),
+        _ => anyhow::bail!(
+            "usage: bench [--seconds N] | bench bookie [--help] | bench peer [--help] | bench sim"
+        ),
     }
 }
