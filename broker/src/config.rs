@@ -1,5 +1,6 @@
 //! What a user tunes of a broker. Defaults are written here and nowhere else.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -7,11 +8,24 @@ use magnetar_proto::pulsar::frame::MAX_MESSAGE_SIZE;
 
 use crate::managed_ledger::MlConfig;
 
+/// Whether other brokers share the metadata store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Membership {
+    /// This one serves every topic.
+    Alone,
+    /// Each serves some of the bundles. One that is silent for `lease` loses its own; shorter than 2 s is taken for 2 s.
+    Cluster { lease: Duration },
+}
+
 /// Sizes are bytes. The defaults suit one broker with three bookies.
 #[derive(Clone, Debug)]
 pub struct BrokerConfig {
     /// Name of the cluster; the first start writes it into the metadata.
     pub cluster: String,
+    /// Whether other brokers share the metadata store.
+    pub membership: Membership,
+    /// Further addresses for clients, by name: `pulsar://host:port` each. A client asks for one by its name.
+    pub listeners: BTreeMap<String, String>,
     /// Address both listeners bind to.
     pub bind: IpAddr,
     /// Port of the binary protocol; 0 means any free one.
@@ -44,6 +58,8 @@ pub struct BrokerConfig {
     pub default_bundles: u32,
     /// Most partitions a partitioned topic may have: each is a topic with ledgers of its own.
     pub max_partitions: u32,
+    /// A topic without producers and consumers leaves memory after about this time; `None`: never.
+    pub idle_topics: Option<Duration>,
     /// Connections served at a time; further ones are closed at once.
     pub max_connections: usize,
     /// A ledger is closed and the next one begun after this many entries …
@@ -58,6 +74,8 @@ impl Default for BrokerConfig {
     fn default() -> Self {
         BrokerConfig {
             cluster: "standalone".into(),
+            membership: Membership::Alone,
+            listeners: BTreeMap::new(),
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
             broker_port: 6650,
             http_port: 8080,
@@ -74,6 +92,7 @@ impl Default for BrokerConfig {
             auto_create_subscriptions: true,
             default_bundles: 4,
             max_partitions: 1024,
+            idle_topics: Some(Duration::from_secs(5 * 60)),
             max_connections: 10_000,
             ledger_entries_max: 50_000,
             ledger_bytes_max: 2 * 1024 * 1024 * 1024,

@@ -4,6 +4,7 @@
 //! wire, through the ledger client) nor which metadata store is below it.
 
 pub mod admin;
+pub mod balance;
 pub mod config;
 pub mod cursor;
 pub mod dispatch;

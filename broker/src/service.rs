@@ -4,15 +4,19 @@
 //! know of single commands or requests: it puts parts together and keeps count of who is connected.
 
 mod accept;
+mod balancing;
 mod connections;
 mod http;
+mod idle;
 mod loader;
+pub mod peer;
 mod start;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
+use magnetar_common::Environment;
 use magnetar_common::budget::ByteBudget;
 use magnetar_common::clock::SharedClock;
 use magnetar_common::metadata::SharedMetadata;
@@ -24,7 +28,7 @@ pub(crate) use start::assemble;
 pub use start::{Broker, StartError};
 
 use crate::config::BrokerConfig;
-use crate::namespace::{NamespaceStore, Owner, Ownership, SchemaRegistry, TopicRegistry};
+use crate::namespace::{Cluster, NamespaceStore, Owner, Ownership, SchemaRegistry, TopicRegistry};
 
 /// What everything in a broker shares.
 pub struct BrokerService {
@@ -35,6 +39,10 @@ pub struct BrokerService {
     /// The topics in memory, and the way to load others.
     pub topics: Arc<TopicRegistry>,
     pub ownership: Arc<dyn Ownership>,
+    /// This broker's part in a cluster; `None` where it is the only one.
+    pub cluster: Option<Arc<Cluster>>,
+    /// For calls to other brokers.
+    pub environment: Environment,
     /// The addresses that clients and tools are told.
     pub advertised: Owner,
     pub connections: Connections,

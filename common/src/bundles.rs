@@ -4,6 +4,8 @@
 //! upper bound 0xffffffff belongs to it.
 
 use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
 
 /// How many bundles a namespace gets unless it asks for others, as in Pulsar.
 pub const DEFAULT_BUNDLES: u32 = 4;
@@ -16,6 +18,58 @@ pub const BUNDLES_MAX: u32 = 65_536;
 pub struct Bundles {
     /// Ascending; the first is 0, the last 0xffffffff; at least two.
     boundaries: Vec<u32>,
+}
+
+/// One range of hashes: `low` belongs to it, `high` does not, unless it is 0xffffffff.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BundleRange {
+    low: u32,
+    high: u32,
+}
+
+/// The text is no range.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is no bundle: write it like 0x00000000_0x40000000")]
+pub struct InvalidRange(String);
+
+impl BundleRange {
+    /// The first hash in it.
+    pub fn low(self) -> u32 {
+        self.low
+    }
+
+    /// Whether a hash falls into it.
+    pub fn contains(self, hash: u32) -> bool {
+        self.low <= hash && (hash < self.high || self.high == u32::MAX)
+    }
+
+    /// Where to cut it into halves; `None` when it is too narrow to be cut.
+    pub fn midpoint(self) -> Option<u32> {
+        let middle = self.low + (self.high - self.low) / 2;
+        (middle > self.low).then_some(middle)
+    }
+}
+
+impl fmt::Display for BundleRange {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:#010x}_{:#010x}", self.low, self.high)
+    }
+}
+
+impl FromStr for BundleRange {
+    type Err = InvalidRange;
+
+    /// Takes the canonical form only: a range is part of a key.
+    fn from_str(text: &str) -> Result<Self, InvalidRange> {
+        let bound = |text: &str| u32::from_str_radix(text.strip_prefix("0x")?, 16).ok();
+        let parsed = text.split_once('_').and_then(|(low, high)| Some((bound(low)?, bound(high)?)));
+        match parsed {
+            Some((low, high)) if low < high && Self { low, high }.to_string() == text => {
+                Ok(Self { low, high })
+            }
+            _ => Err(InvalidRange(text.to_owned())),
+        }
+    }
 }
 
 /// The boundaries are no bundles.
@@ -53,15 +107,42 @@ impl Bundles {
         self.boundaries.len() - 1
     }
 
-    /// The range that a hash falls into, as text.
-    pub fn find(&self, hash: u32) -> String {
+    /// The range that a hash falls into.
+    pub fn of_hash(&self, hash: u32) -> BundleRange {
         let upper = self.boundaries.partition_point(|bound| *bound <= hash).clamp(1, self.count());
         self.range(upper - 1)
     }
 
+    /// The range that a hash falls into, as text.
+    pub fn find(&self, hash: u32) -> String {
+        self.of_hash(hash).to_string()
+    }
+
+    /// Every range, ascending.
+    pub fn all(&self) -> impl Iterator<Item = BundleRange> + '_ {
+        (0..self.count()).map(|index| self.range(index))
+    }
+
     /// Every range as text, ascending.
     pub fn ranges(&self) -> impl Iterator<Item = String> + '_ {
-        (0..self.count()).map(|index| self.range(index))
+        self.all().map(|range| range.to_string())
+    }
+
+    /// Whether this is one of the ranges.
+    pub fn has(&self, range: BundleRange) -> bool {
+        self.of_hash(range.low) == range
+    }
+
+    /// With one range cut in two at `at`; `None` if `range` is none of them, `at` does not lie inside it, or there would be
+    /// too many.
+    pub fn split(&self, range: BundleRange, at: u32) -> Option<Self> {
+        let inside = range.low < at && at < range.high;
+        if !self.has(range) || !inside || self.count() >= BUNDLES_MAX as usize {
+            return None;
+        }
+        let mut boundaries = self.boundaries.clone();
+        boundaries.insert(boundaries.partition_point(|bound| *bound < at), at);
+        Some(Self { boundaries })
     }
 
     /// The boundaries as text.
@@ -69,8 +150,8 @@ impl Bundles {
         self.boundaries.iter().map(|bound| format!("{bound:#010x}")).collect()
     }
 
-    fn range(&self, index: usize) -> String {
-        format!("{:#010x}_{:#010x}", self.boundaries[index], self.boundaries[index + 1])
+    fn range(&self, index: usize) -> BundleRange {
+        BundleRange { low: self.boundaries[index], high: self.boundaries[index + 1] }
     }
 }
 
@@ -120,6 +201,23 @@ mod tests {
         }
 
         #[test]
+        fn a_split_cuts_one_range_and_leaves_the_others(count in 1..200_u32, hash: u32, at: u32) {
+            let bundles = Bundles::even(count);
+            let range = bundles.of_hash(hash);
+            prop_assert_eq!(range.to_string().parse(), Ok(range));
+            match bundles.split(range, at) {
+                Some(split) => {
+                    prop_assert_eq!(split.count(), bundles.count() + 1);
+                    prop_assert_eq!(split.of_hash(at).low(), at);
+                    prop_assert!(range.contains(at) && !split.has(range));
+                    let kept = bundles.all().filter(|other| *other != range).all(|other| split.has(other));
+                    prop_assert!(kept);
+                }
+                None => prop_assert!(at == range.low() || at == u32::MAX || !range.contains(at)),
+            }
+        }
+
+        #[test]
         fn stored_boundaries_are_bundles_or_an_error(boundaries in proptest::collection::vec(".{0,12}", 0..6)) {
             let num_bundles = 1;
             if let Ok(bundles) = Bundles::try_from(Json { boundaries, num_bundles }) {
@@ -132,6 +230,17 @@ mod tests {
         let (low, high) = range.split_once('_').expect("a range");
         let parse = |text: &str| u32::from_str_radix(&text[2..], 16).expect("hex");
         (parse(low), parse(high))
+    }
+
+    #[test]
+    fn only_the_canonical_text_is_a_range() {
+        for text in ["", "0x00000000", "0x0_0x40000000", "0x40000000_0x00000000", "0x00000000_0x00000000"] {
+            assert_eq!(text.parse::<BundleRange>(), Err(InvalidRange(text.into())));
+        }
+        let narrow: BundleRange = "0x00000001_0x00000002".parse().expect("a range");
+        assert_eq!((narrow.midpoint(), narrow.contains(1), narrow.contains(2)), (None, true, false));
+        let last: BundleRange = "0xc0000000_0xffffffff".parse().expect("a range");
+        assert!(last.contains(u32::MAX));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The well-known keys of the metadata store, as Pulsar and BookKeeper lay them out.
 
+use crate::bundles::BundleRange;
 use crate::topic_name::{NamespaceName, TopicName, encode};
 use magnetar_proto::bookkeeper::BookieId;
 
@@ -30,9 +31,23 @@ pub const INSTANCE_ID: &str = "/ledgers/INSTANCEID";
 /// How ledgers are laid out, for BookKeeper's tools.
 pub const LEDGER_LAYOUT: &str = "/ledgers/LAYOUT";
 
+/// Parent of the records of namespaces' bundles.
+pub const LOCAL_POLICIES: &str = "/admin/local-policies";
+/// Parent of bundles' owners.
+pub const BUNDLE_OWNERS: &str = "/namespace";
+/// Parent of brokers' registrations.
+pub const BROKERS: &str = "/loadbalance/brokers";
+/// The broker that assigns bundles: ephemeral.
+pub const LEADER_BROKER: &str = "/loadbalance/leader";
+
 /// A cluster's record.
 pub fn cluster(name: &str) -> String {
     format!("{CLUSTERS}/{name}")
+}
+
+/// A cluster's isolation policies.
+pub fn isolation_policies(cluster: &str) -> String {
+    format!("{CLUSTERS}/{cluster}/namespaceIsolationPolicies")
 }
 
 /// A tenant's record.
@@ -47,7 +62,7 @@ pub fn namespace(name: &NamespaceName) -> String {
 
 /// A namespace's bundles.
 pub fn local_policies(name: &NamespaceName) -> String {
-    format!("/admin/local-policies/{name}")
+    format!("{LOCAL_POLICIES}/{name}")
 }
 
 /// Parent of a namespace's partitioned topics.
@@ -77,8 +92,13 @@ pub fn cursor(managed_ledger_name: &str, cursor: &str) -> String {
 }
 
 /// Ownership of a bundle: ephemeral.
-pub fn bundle_owner(name: &NamespaceName, range: &str) -> String {
-    format!("/namespace/{name}/{range}")
+pub fn bundle_owner(name: &NamespaceName, range: BundleRange) -> String {
+    format!("{BUNDLE_OWNERS}/{name}/{range}")
+}
+
+/// A broker's registration: ephemeral. Its id is the `host:port` of its HTTP port.
+pub fn broker(id: &str) -> String {
+    format!("{BROKERS}/{id}")
 }
 
 /// A writable bookie's registration: ephemeral.

@@ -8,6 +8,7 @@
 
 mod admin;
 mod bookie;
+mod broker;
 mod cli;
 mod client;
 mod metadata;

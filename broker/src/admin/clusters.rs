@@ -14,9 +14,8 @@ pub(super) fn routes() -> Routes {
     Router::new()
         .route("/clusters", get(list))
         .route("/clusters/{cluster}", get(read).put(create).post(update).delete(remove))
-        // Neither exists yet; tools that list them get none.
+        // There are none yet; tools that list them get that.
         .route("/clusters/{cluster}/failureDomains", get(|| async { Json(json!({})) }))
-        .route("/clusters/{cluster}/namespaceIsolationPolicies", get(|| async { Json(json!({})) }))
 }
 
 async fn list(service: Service) -> AdminResult<Json<Vec<String>>> {

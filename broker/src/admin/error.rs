@@ -56,6 +56,16 @@ impl AdminError {
     }
 }
 
+impl From<crate::service::peer::PeerAnswer> for AdminError {
+    /// The refusal of another broker, passed on.
+    fn from(answer: crate::service::peer::PeerAnswer) -> Self {
+        let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
+        let said: Option<serde_json::Value> = serde_json::from_slice(&answer.body).ok();
+        let reason = said.as_ref().and_then(|said| said["reason"].as_str()).map(str::to_owned);
+        Self::new(status, reason.unwrap_or_else(|| String::from_utf8_lossy(&answer.body).into_owned()))
+    }
+}
+
 impl From<InvalidName> for AdminError {
     fn from(error: InvalidName) -> Self {
         Self::precondition(error.to_string())
@@ -72,6 +82,7 @@ impl From<StoreError> for AdminError {
             | StoreError::Contended(_) => Self::conflict(error.to_string()),
             StoreError::Invalid(_) => Self::precondition(error.to_string()),
             StoreError::Corrupt { .. } => Self::internal(error),
+            StoreError::Unplaced(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
             StoreError::Metadata(_) => Self::failed(StatusCode::SERVICE_UNAVAILABLE, error),
         }
     }
@@ -87,7 +98,7 @@ impl From<LoadError> for AdminError {
                 StatusCode::NOT_FOUND
             }
             LoadError::Partitioned(_) => StatusCode::METHOD_NOT_ALLOWED,
-            LoadError::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+            LoadError::ShuttingDown | LoadError::NotServed(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, error.to_string())
     }

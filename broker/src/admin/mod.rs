@@ -5,11 +5,14 @@
 //! state of its own, nor touch a ledger or a cursor.
 
 mod brokers;
+mod bundles;
 mod change;
 mod clusters;
 mod entries;
 mod error;
 mod extract;
+mod fan_out;
+mod isolation;
 mod lookup;
 mod merge;
 mod message_id;
@@ -18,6 +21,7 @@ mod namespaces;
 mod partitions;
 mod permissions;
 mod policies;
+mod redirect;
 mod schemas;
 mod subscriptions;
 mod targets;
@@ -31,6 +35,7 @@ use std::sync::Arc;
 
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
+use axum::middleware;
 use axum::routing::get;
 use axum::{Extension, Router};
 use magnetar_common::topic_name::Domain;
@@ -46,7 +51,8 @@ type Routes = Router<Arc<BrokerService>>;
 
 /// Every path that the HTTP port answers.
 pub fn router(service: Arc<BrokerService>) -> Router {
-    let of_topics = || {
+    let of_topics = |domain: Domain| {
+        let owner = Arc::clone(&service);
         Router::new()
             .merge(topics::routes())
             .merge(partitions::routes())
@@ -54,18 +60,22 @@ pub fn router(service: Arc<BrokerService>) -> Router {
             .merge(entries::routes())
             .merge(topic_policies::routes())
             .merge(permissions::of_topics())
+            .layer(middleware::from_fn_with_state(owner, redirect::to_owner))
+            .layer(Extension(domain))
     };
     let admin = Router::new()
         .merge(brokers::routes())
         .merge(clusters::routes())
+        .merge(isolation::routes())
         .merge(tenants::routes())
+        .merge(bundles::routes())
         .merge(namespaces::routes())
         .merge(namespace_topics::routes())
         .merge(policies::routes())
         .merge(permissions::of_namespaces())
         .merge(schemas::routes())
-        .nest("/persistent", of_topics().layer(Extension(Domain::Persistent)))
-        .nest("/non-persistent", of_topics().layer(Extension(Domain::NonPersistent)));
+        .nest("/persistent", of_topics(Domain::Persistent))
+        .nest("/non-persistent", of_topics(Domain::NonPersistent));
     Router::new()
         .nest("/admin/v2", admin)
         .merge(lookup::routes())

@@ -1,26 +1,22 @@
-//! `/namespaces`: the namespaces themselves and their bundles.
+//! `/namespaces`: the namespaces themselves.
 
 use axum::response::NoContent;
-use axum::routing::{get, put};
+use axum::routing::get;
 use axum::{Json, Router};
 use magnetar_common::bundles::{BUNDLES_MAX, Bundles};
 use magnetar_common::topic_name::NamespaceName;
-use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::error::{AdminError, AdminResult};
 use super::extract::{Body, InPath, Namespace, Params};
 use super::{Routes, Service, targets};
-use crate::namespace::{LoadError, Policies};
+use crate::namespace::Policies;
 use crate::service::BrokerService;
 
 pub(super) fn routes() -> Routes {
     Router::new()
         .route("/namespaces/{tenant}", get(list))
         .route("/namespaces/{tenant}/{namespace}", get(read).put(create).post(create).delete(remove))
-        .route("/namespaces/{tenant}/{namespace}/bundles", get(bundles))
-        .route("/namespaces/{tenant}/{namespace}/unload", put(unload))
-        .route("/namespaces/{tenant}/{namespace}/{bundle}/unload", put(unload_bundle))
 }
 
 async fn list(service: Service, InPath(tenant): InPath<String>) -> AdminResult<Json<Vec<String>>> {
@@ -35,6 +31,9 @@ async fn read(service: Service, Namespace(name): Namespace) -> AdminResult<Json<
 async fn create(service: Service, Namespace(name): Namespace, body: Body) -> AdminResult<NoContent> {
     let policies = first_policies(&service, body.optional_json()?.unwrap_or_default())?;
     service.store.create_namespace(&name, &policies).await?;
+    if let Some(cluster) = &service.cluster {
+        cluster.boundaries().reset(&name, &policies.bundles).await?;
+    }
     Ok(NoContent)
 }
 
@@ -47,47 +46,13 @@ async fn remove(service: Service, Namespace(name): Namespace, params: Params) ->
     Ok(NoContent)
 }
 
-async fn bundles(service: Service, Namespace(name): Namespace) -> AdminResult<Json<Bundles>> {
-    Ok(Json(targets::policies(&service, &name).await?.bundles))
-}
-
-async fn unload(service: Service, Namespace(name): Namespace) -> AdminResult<NoContent> {
-    targets::policies(&service, &name).await?;
-    let topics = targets::loaded(&service, &name);
-    targets::unload(&service, topics).await?;
-    Ok(NoContent)
-}
-
-#[derive(Deserialize)]
-struct BundlePath {
-    bundle: String,
-}
-
-async fn unload_bundle(
-    service: Service,
-    Namespace(name): Namespace,
-    InPath(BundlePath { bundle }): InPath<BundlePath>,
-) -> AdminResult<NoContent> {
-    let bundles = targets::policies(&service, &name).await?.bundles;
-    if !bundles.ranges().any(|range| range == bundle) {
-        return Err(AdminError::precondition(format!("{bundle} is no bundle of namespace {name}")));
-    }
-    let mut topics = targets::loaded(&service, &name);
-    topics.retain(|topic| bundles.find(topic.bundle_hash()) == bundle);
-    targets::unload(&service, topics).await?;
-    Ok(NoContent)
-}
-
 /// Deletes a namespace with all that is in it, whoever uses it. Can be repeated after a failure.
 pub(super) async fn delete_with_topics(service: &BrokerService, name: &NamespaceName) -> AdminResult<()> {
     for topic in service.store.partitioned_topics(name).await? {
-        service.topics.delete_partitioned(&topic, true).await?;
+        targets::delete_partitioned(service, &topic, true).await?;
     }
     for topic in service.store.topics(name).await? {
-        match service.topics.delete(&topic, true).await {
-            Ok(()) | Err(LoadError::NotFound(_)) => {}
-            Err(error) => return Err(error.into()),
-        }
+        targets::delete(service, &topic, true).await?;
     }
     Ok(service.store.delete_namespace(name).await?)
 }

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::error::{AdminError, AdminResult};
 use super::extract::{Body, Namespace, Params, Topic};
 use super::{Routes, Service, merge, message_id, targets};
-use crate::namespace::PartitionedTopicMetadata;
+use crate::namespace::{Owner, PartitionedTopicMetadata};
 use crate::service::BrokerService;
 use crate::topic::{Handle, TopicError};
 
@@ -83,7 +83,7 @@ async fn grow(service: Service, Topic(topic): Topic, body: Body) -> AdminResult<
 }
 
 async fn remove(service: Service, Topic(topic): Topic, params: Params) -> AdminResult<NoContent> {
-    service.topics.delete_partitioned(&topic, params.flag("force")).await?;
+    targets::delete_partitioned(&service, &topic, params.flag("force")).await?;
     Ok(NoContent)
 }
 
@@ -98,7 +98,7 @@ fn persistent(topic: &TopicName) -> AdminResult<()> {
 
 async fn stats(service: Service, Topic(topic): Topic, params: Params) -> AdminResult<Json<Value>> {
     let (record, mut partitions) =
-        of_partitions(&service, &topic, async |handle| handle.stats().await).await?;
+        of_partitions(&service, &topic, "stats", async |handle| handle.stats().await).await?;
     let mut all = merge::stats(partitions.values());
     // Each partition by itself is left out only on demand.
     if params.get("perPartition") == Some("false") {
@@ -111,7 +111,8 @@ async fn stats(service: Service, Topic(topic): Topic, params: Params) -> AdminRe
 
 async fn internal_stats(service: Service, Topic(topic): Topic) -> AdminResult<Json<Value>> {
     let (record, partitions) =
-        of_partitions(&service, &topic, async |handle| handle.internal_stats().await).await?;
+        of_partitions(&service, &topic, "internalStats", async |handle| handle.internal_stats().await)
+            .await?;
     Ok(Json(json!({ "metadata": record, "partitions": partitions })))
 }
 
@@ -120,8 +121,11 @@ async fn terminate(service: Service, Topic(topic): Topic) -> AdminResult<Json<Va
     let mut last = Map::new();
     for partition in 0..record.partitions {
         let name = topic.with_partition(partition);
-        let position = targets::load(&service, &name).await?.terminate().await?;
-        last.insert(partition.to_string(), message_id::to_json(&name, position));
+        let position = match targets::elsewhere(&service, &name).await? {
+            Some(owner) => at_owner(&service, &owner, "POST", &name, "terminate").await?,
+            None => message_id::to_json(&name, targets::load(&service, &name).await?.terminate().await?),
+        };
+        last.insert(partition.to_string(), position);
     }
     Ok(Json(Value::Object(last)))
 }
@@ -131,10 +135,28 @@ async fn metadata(service: &BrokerService, topic: &TopicName) -> AdminResult<Par
     found.ok_or_else(|| AdminError::not_found(format!("partitioned topic {topic}")))
 }
 
-/// What every partition that was used already answers, by its name, beside the topic's metadata.
+/// What another broker answers about a partition that it serves.
+async fn at_owner(
+    service: &BrokerService,
+    owner: &Owner,
+    method: &str,
+    partition: &TopicName,
+    call: &str,
+) -> AdminResult<Value> {
+    let path = format!("{}/{call}", targets::path_of(partition));
+    let answer = targets::at_peer(service, owner, method, &path, b"").await?;
+    if answer.status >= 300 {
+        return Err(answer.into());
+    }
+    serde_json::from_slice(&answer.body).map_err(AdminError::internal)
+}
+
+/// What every partition that was used already answers, by its name, beside the topic's metadata. `call` is the path of the
+/// same question at another broker.
 async fn of_partitions<T: Serialize>(
     service: &BrokerService,
     topic: &TopicName,
+    call: &str,
     ask: impl AsyncFn(Handle) -> Result<T, TopicError>,
 ) -> AdminResult<(Value, Map<String, Value>)> {
     let record = metadata(service, topic).await?;
@@ -143,8 +165,14 @@ async fn of_partitions<T: Serialize>(
         if !service.store.topic_exists(&name).await? {
             return Ok::<_, AdminError>(None);
         }
-        let answer = ask(targets::load(service, &name).await?).await?;
-        Ok(Some((name.to_string(), serde_json::to_value(answer).map_err(AdminError::internal)?)))
+        let answer = match targets::elsewhere(service, &name).await? {
+            Some(owner) => at_owner(service, &owner, "GET", &name, call).await?,
+            None => {
+                let answer = ask(targets::load(service, &name).await?).await?;
+                serde_json::to_value(answer).map_err(AdminError::internal)?
+            }
+        };
+        Ok(Some((name.to_string(), answer)))
     };
     let names = (0..record.partitions).map(|partition| topic.with_partition(partition));
     let answers: Vec<_> =

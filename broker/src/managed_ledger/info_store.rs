@@ -9,8 +9,10 @@ use magnetar_common::metadata::{Expect, MetadataError, SharedMetadata, Version};
 use std::time::Duration;
 
 /// How often a write is tried while the store cannot be reached, before the topic gives up and is opened anew.
-const ATTEMPTS: u32 = 5;
-/// Between two attempts: with [`ATTEMPTS`], outlives a short outage such as a change of the store's leader.
+/// While it tries, appends go on in the ledgers that are open; an attempt itself takes seconds while nobody answers, so this
+/// outlives outages of minutes.
+const ATTEMPTS: u32 = 120;
+/// Between two attempts.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// The record and its write-behind. `durable <= generation`; both only grow.

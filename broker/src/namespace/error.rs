@@ -31,6 +31,9 @@ pub enum StoreError {
     Corrupt { key: String, reason: String },
     #[error("metadata store: {0}")]
     Metadata(String),
+    /// No broker serves the topic right now: look it up again.
+    #[error("{0}")]
+    Unplaced(String),
 }
 
 impl From<MetadataError> for StoreError {
@@ -52,6 +55,8 @@ pub enum LoadError {
     NoSuchPartition { topic: TopicName, partitions: u32 },
     #[error("topic {0} is partitioned; use its partitions, as clients do after asking for its metadata")]
     Partitioned(TopicName),
+    #[error("topic {0} is not served by this broker; look it up again")]
+    NotServed(TopicName),
     #[error("the broker is shutting down; look the topic up again")]
     ShuttingDown,
     #[error(transparent)]

@@ -5,6 +5,7 @@
 
 mod bootstrap;
 mod error;
+mod isolation;
 mod ownership;
 mod partitions;
 mod policies;
@@ -19,7 +20,10 @@ mod topic_policies;
 
 pub use bootstrap::bootstrap;
 pub use error::{LoadError, StoreError};
-pub use ownership::{Owner, Ownership, SingleBroker};
+pub use ownership::{
+    Asked, Boundaries, BrokerRecord, Brokers, BundleError, BundleStats, Cluster, ClusterSettings, Directory,
+    Listener, Located, Owner, Ownership, SingleBroker, SplitAt,
+};
 pub use policies::{
     AutoSubscriptionCreation, AutoTopicCreation, ClusterData, Others, PartitionedTopicMetadata, Policies,
     TenantInfo,

@@ -5,12 +5,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, join_all};
-use magnetar_common::topic_name::TopicName;
+use magnetar_common::bundles::BundleRange;
+use magnetar_common::topic_name::{NamespaceName, TopicName};
+use tokio::sync::Semaphore;
 
 use super::error::{LoadError, StoreError};
+use super::ownership::Ownership;
 use super::policies::{PartitionedTopicMetadata, Policies};
 use super::store::NamespaceStore;
 use crate::topic::{CloseReason, Handle, TopicError};
+
+/// Topics that are opened at a time: enough to hide the latency of metadata and bookies, few enough that a broker that takes
+/// over thousands of topics leaves both to the topics that are open already.
+const LOADS_AT_A_TIME: usize = 64;
 
 /// Opens a topic's task: the managed ledger recovered, cursors read. Fences whoever had the topic before.
 pub trait LoadTopic: Send + Sync + 'static {
@@ -35,6 +42,8 @@ pub struct TopicRegistry {
     store: NamespaceStore,
     loader: Arc<dyn LoadTopic>,
     auto_create: AutoCreate,
+    ownership: Arc<dyn Ownership>,
+    loads: Semaphore,
     slots: Mutex<Slots>,
 }
 
@@ -55,8 +64,14 @@ enum Slot {
 }
 
 impl TopicRegistry {
-    pub fn new(store: NamespaceStore, loader: Arc<dyn LoadTopic>, auto_create: AutoCreate) -> Arc<Self> {
-        Arc::new(TopicRegistry { store, loader, auto_create, slots: Mutex::default() })
+    pub fn new(
+        store: NamespaceStore,
+        loader: Arc<dyn LoadTopic>,
+        auto_create: AutoCreate,
+        ownership: Arc<dyn Ownership>,
+    ) -> Arc<Self> {
+        let (loads, slots) = (Semaphore::new(LOADS_AT_A_TIME), Mutex::default());
+        Arc::new(TopicRegistry { store, loader, auto_create, ownership, loads, slots })
     }
 
     /// The topic's handle; loads it if it is not in memory, and creates it first if `create` and the namespace's
@@ -65,12 +80,14 @@ impl TopicRegistry {
         if let Some(handle) = self.get(topic) {
             return Ok(handle);
         }
+        self.check_owned(topic).await?;
         self.admit(topic, create).await?;
         Ok(self.load(topic)?.await?)
     }
 
     /// Creates a plain topic, or a partition, whatever the policies say of first use; `Exists` if it is there.
     pub async fn create(self: &Arc<Self>, topic: &TopicName) -> Result<Handle, LoadError> {
+        self.check_owned(topic).await?;
         self.policies(topic).await?;
         let partitioned = topic.partition().is_none() && self.store.partitions(topic).await?.is_some();
         if partitioned || self.store.topic_exists(topic).await? {
@@ -147,20 +164,27 @@ impl TopicRegistry {
         Ok(())
     }
 
-    /// Deletes all partitions, then the record. Can be repeated after a failure.
-    pub async fn delete_partitioned(
-        self: &Arc<Self>,
-        topic: &TopicName,
-        force: bool,
-    ) -> Result<(), LoadError> {
-        let record = self.store.partitions(topic).await?.ok_or_else(|| LoadError::NotFound(topic.clone()))?;
-        for partition in 0..record.partitions {
-            match self.delete(&topic.with_partition(partition), force).await {
-                Ok(()) | Err(LoadError::NotFound(_)) => {}
-                Err(other) => return Err(other),
+    /// Closes every topic of a bundle that this broker gives up, all at the same time. The bundle must not be owned any
+    /// more: then no load begins, and those under way are closed when they end.
+    pub async fn close_bundle(&self, namespace: &NamespaceName, range: BundleRange) {
+        let close = |topic: TopicName| async move {
+            if let Err(error) = self.unload(&topic).await {
+                tracing::warn!(%topic, %error, "topic was not closed cleanly; its next load recovers it");
             }
-        }
-        Ok(self.store.delete_partitioned(topic).await?)
+        };
+        join_all(self.of_bundle(namespace, range).into_iter().map(close)).await;
+    }
+
+    /// The hashes of a bundle's topics in memory.
+    pub fn hashes(&self, namespace: &NamespaceName, range: BundleRange) -> Vec<u32> {
+        self.of_bundle(namespace, range).iter().map(TopicName::bundle_hash).collect()
+    }
+
+    fn of_bundle(&self, namespace: &NamespaceName, range: BundleRange) -> Vec<TopicName> {
+        let slots = self.slots();
+        let of_bundle =
+            |topic: &&TopicName| topic.namespace() == namespace && range.contains(topic.bundle_hash());
+        slots.topics.keys().filter(of_bundle).cloned().collect()
     }
 
     /// Closes every topic, all at the same time, and lets no new one in. Failures are logged: a topic that could not
@@ -184,6 +208,15 @@ impl TopicRegistry {
             }
         };
         join_all(topics.into_iter().map(close)).await;
+    }
+
+    /// A request for a topic that is just being handed over waits until it is, so that the next lookup finds its new owner.
+    async fn check_owned(&self, topic: &TopicName) -> Result<(), LoadError> {
+        if self.ownership.is_owned(topic) {
+            return Ok(());
+        }
+        self.ownership.settled(topic).await;
+        Err(LoadError::NotServed(topic.clone()))
     }
 
     async fn admit(&self, topic: &TopicName, create: bool) -> Result<(), LoadError> {
@@ -233,6 +266,10 @@ impl TopicRegistry {
         if slots.closed {
             return Err(LoadError::ShuttingDown);
         }
+        // Under the same lock as the list of topics to close: no load slips in behind a hand-over.
+        if !self.ownership.is_owned(topic) {
+            return Err(LoadError::NotServed(topic.clone()));
+        }
         let previous = match slots.topics.get(topic) {
             Some(Slot::Loaded(handle)) if !handle.is_closed() => {
                 return Ok(std::future::ready(Ok(handle.clone())).boxed().shared());
@@ -255,7 +292,9 @@ impl TopicRegistry {
             if let Some(previous) = previous {
                 previous.closed().await;
             }
+            let permit = registry.loads.acquire().await;
             let result = registry.loader.load(topic.clone()).await;
+            drop(permit);
             registry.settle(&topic, &result);
             if let Ok(handle) = &result {
                 registry.loader.loaded(topic, handle.clone()).await;

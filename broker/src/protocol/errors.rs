@@ -40,6 +40,7 @@ impl StoreError {
                 ServerError::NotAllowedError
             }
             StoreError::Schema(_) => ServerError::IncompatibleSchema,
+            StoreError::Unplaced(_) => ServerError::ServiceNotReady,
             StoreError::Contended(_) | StoreError::Corrupt { .. } | StoreError::Metadata(_) => {
                 ServerError::MetadataError
             }
@@ -55,7 +56,7 @@ impl LoadError {
                 ServerError::TopicNotFound
             }
             LoadError::Partitioned(_) => ServerError::NotAllowedError,
-            LoadError::ShuttingDown => ServerError::ServiceNotReady,
+            LoadError::ShuttingDown | LoadError::NotServed(_) => ServerError::ServiceNotReady,
             LoadError::Store(error) => error.server_error(),
             LoadError::Topic(error) => error.server_error(),
         }

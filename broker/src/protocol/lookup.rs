@@ -7,7 +7,7 @@ use magnetar_proto::pulsar::api::command_get_topics_of_namespace::Mode;
 use super::context::{Context, Room};
 use super::errors::for_lookup;
 use super::refusal::Refusal;
-use crate::namespace::{Owner, topic_list};
+use crate::namespace::{Asked, Located, topic_list};
 
 impl Context {
     pub(super) fn on_partition_metadata(&self, room: Room, command: api::CommandPartitionedTopicMetadata) {
@@ -26,15 +26,19 @@ impl Context {
     pub(super) fn on_lookup(&self, room: Room, command: api::CommandLookupTopic) {
         let context = self.clone();
         self.spawn(room, async move {
-            let outcome = context.owner(&command.topic).await;
-            let through_proxy = context.service.config.advertises_loopback();
+            let outcome = context.locate(&command).await;
+            // The proxy's way leads to this broker only.
+            let ownership = &context.service.ownership;
+            let through_proxy = !ownership.is_shared() && context.service.config.advertises_loopback();
             context.send(lookup_response(command.request_id, outcome, through_proxy));
         });
     }
 
-    async fn owner(&self, topic: &str) -> Result<Owner, Refusal> {
-        let topic: TopicName = topic.parse()?;
-        Ok(self.service.ownership.owner(&topic).await?)
+    async fn locate(&self, command: &api::CommandLookupTopic) -> Result<Located, Refusal> {
+        let topic: TopicName = command.topic.parse()?;
+        let listener = command.advertised_listener_name.as_deref();
+        let asked = Asked { authoritative: command.authoritative(), listener };
+        Ok(self.service.ownership.locate(&topic, asked).await?)
     }
 
     pub(super) fn on_get_topics_of_namespace(&self, room: Room, command: api::CommandGetTopicsOfNamespace) {
@@ -105,16 +109,21 @@ fn partitions_response(
     response
 }
 
-/// Always 'connect to the owner': clients are redirected to another cluster only. TLS is not listened on yet.
+/// 'Connect' to who serves the topic, 'redirect' to who knows more. TLS is not listened on yet.
 fn lookup_response(
     request_id: u64,
-    outcome: Result<Owner, Refusal>,
+    outcome: Result<Located, Refusal>,
     through_proxy: bool,
 ) -> api::CommandLookupTopicResponse {
     use api::command_lookup_topic_response::LookupType;
     let mut response = api::CommandLookupTopicResponse { request_id, ..Default::default() };
     match outcome {
-        Ok(owner) => {
+        Ok(Located::Ask { broker, authoritative }) => {
+            response.broker_service_url = Some(broker.broker_url);
+            response.response = Some(LookupType::Redirect as i32);
+            response.authoritative = Some(authoritative);
+        }
+        Ok(Located::Serves(owner)) => {
             response.broker_service_url = Some(owner.broker_url);
             response.response = Some(LookupType::Connect as i32);
             response.authoritative = Some(true);

@@ -13,12 +13,12 @@ use magnetar_ledger::Client;
 use tokio::task::JoinHandle;
 
 use super::loader::Loader;
-use super::{BrokerService, Connections, accept, http};
-use crate::config::BrokerConfig;
+use super::{BrokerService, Connections, accept, balancing, http, idle};
+use crate::config::{BrokerConfig, Membership};
 use crate::managed_ledger::MlEnv;
 use crate::namespace::{
-    AutoCreate, ClusterData, LoadTopic, NamespaceStore, Owner, SchemaRegistry, SingleBroker, StoreError,
-    TopicRegistry, bootstrap,
+    AutoCreate, BrokerRecord, Cluster, ClusterData, ClusterSettings, Listener, LoadTopic, NamespaceStore,
+    Owner, Ownership, SchemaRegistry, SingleBroker, StoreError, TopicRegistry, bootstrap,
 };
 use crate::policies::{self, StoredPolicies};
 use crate::topic::{ProducerNames, TailBudget, TopicEnv, TopicLimits};
@@ -36,6 +36,15 @@ const CONNECTIONS_PATIENCE: Duration = Duration::from_millis(700);
 /// For HTTP requests under way.
 const HTTP_PATIENCE: Duration = Duration::from_millis(300);
 
+/// For handing over every bundle of a cluster's broker; those that are not by then are free when the lease ends.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
+
+/// After that clients still look their topics up here before the sockets close.
+const LOOKUP_PATIENCE: Duration = Duration::from_millis(500);
+
+/// For ending the lease.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Why a broker did not start; the text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -43,6 +52,8 @@ pub enum StartError {
     Bind(#[from] BindError),
     #[error("cannot write the records of cluster {cluster}: {source}")]
     Bootstrap { cluster: String, source: StoreError },
+    #[error("cannot join the brokers of cluster {cluster}: {source}")]
+    Join { cluster: String, source: StoreError },
 }
 
 /// A running broker. Dropping it leaves its tasks running: call [`Broker::shutdown`].
@@ -75,7 +86,10 @@ impl Broker {
         write_first_records(&config, &metadata, &advertised).await?;
 
         let loader = loader(&config, &metadata, ledgers, &environment, &advertised).await?;
-        let service = Arc::new(assemble(config, metadata, environment, advertised, loader));
+        let cluster = join(&config, &metadata, &environment, &advertised).await?;
+        let name = config.cluster.clone();
+        let service = assemble_with(config, metadata, environment, advertised, loader, cluster);
+        let service = Arc::new(service);
         let source = Arc::new(StoredPolicies(service.store.clone()));
         let following = policies::follow(
             Arc::clone(&service.metadata),
@@ -91,7 +105,16 @@ impl Broker {
             stop_accepting.clone(),
             connections.clone(),
         ));
+        if let Some(idle) = service.config.idle_topics {
+            tokio::spawn(idle::drop_idle_topics(Arc::clone(&service), stop_accepting.clone(), idle));
+        }
         let http = tokio::spawn(http::serve(Arc::clone(&service), http_listener, stop_http.clone()));
+        if let Some(cluster) = &service.cluster {
+            // From here on others send clients here.
+            let registered = cluster.register(&service.topics).await;
+            registered.map_err(|error| StartError::Join { cluster: name, source: error.into() })?;
+            tokio::spawn(balancing::balance(Arc::clone(&service), Arc::clone(cluster)));
+        }
         Ok(Broker {
             service,
             broker_addr,
@@ -120,8 +143,19 @@ impl Broker {
     }
 
     /// Takes no more connections, closes all topics (their clients get CLOSE_PRODUCER and CLOSE_CONSUMER; cursors are
-    /// flushed), then all connections. Takes less than 4 s, whatever does not answer.
+    /// flushed), then all connections. Takes less than 4 s, whatever does not answer. A cluster's broker hands its bundles
+    /// over first, while it still takes connections, and may take 17 s in all.
     pub async fn shutdown(self) {
+        if let Some(cluster) = &self.service.cluster {
+            let clock = &self.service.clock;
+            tokio::select! {
+                () = cluster.drain() => {}
+                () = clock.sleep(DRAIN_PATIENCE) => tracing::warn!("not every bundle was handed over in time"),
+            }
+            if self.service.connections.count() > 0 {
+                clock.sleep(LOOKUP_PATIENCE).await;
+            }
+        }
         self.stop_accepting.give();
         self.stop_http.give();
         self.following.abort();
@@ -142,6 +176,12 @@ impl Broker {
         }
         // It stops at the signal, which was given first.
         let _ = self.accepting.await;
+        if let Some(cluster) = &self.service.cluster {
+            tokio::select! {
+                () = cluster.stop() => {}
+                () = self.service.clock.sleep(LEAVE_PATIENCE) => {}
+            }
+        }
     }
 }
 
@@ -195,11 +235,40 @@ async fn loader(
     })))
 }
 
+async fn join(
+    config: &BrokerConfig,
+    metadata: &SharedMetadata,
+    environment: &Environment,
+    advertised: &Owner,
+) -> Result<Option<Arc<Cluster>>, StartError> {
+    let Membership::Cluster { lease } = config.membership else { return Ok(None) };
+    let listener = |(name, url): (&String, &String)| {
+        (name.clone(), Listener { broker_service_url: Some(url.clone()), ..Listener::default() })
+    };
+    let record = BrokerRecord {
+        broker_id: advertised.http_url.trim_start_matches("http://").to_owned(),
+        web_service_url: advertised.http_url.clone(),
+        pulsar_service_url: advertised.broker_url.clone(),
+        advertised_listeners: config.listeners.iter().map(listener).collect(),
+        persistent_topics_enabled: true,
+        broker_version_string: concat!("magnetar-", env!("CARGO_PKG_VERSION")).to_owned(),
+        start_timestamp: environment.clock.unix_ms(),
+        last_update: environment.clock.unix_ms(),
+        load_report_type: "LocalBrokerData".into(),
+        load_manager_class_name: "magnetar".into(),
+        ..BrokerRecord::default()
+    };
+    let settings = ClusterSettings { name: config.cluster.clone(), record, lease };
+    let joined = Cluster::join(Arc::clone(metadata), environment, settings).await;
+    joined.map(Some).map_err(|source| StartError::Join { cluster: config.cluster.clone(), source })
+}
+
 fn bootstrap_error(config: &BrokerConfig, source: StoreError) -> StartError {
     StartError::Bootstrap { cluster: config.cluster.clone(), source }
 }
 
-/// The service without its ports, over any way to load topics.
+/// The service of the only broker without its ports, over any way to load topics.
+#[cfg(test)]
 pub(crate) fn assemble(
     config: BrokerConfig,
     metadata: SharedMetadata,
@@ -207,6 +276,22 @@ pub(crate) fn assemble(
     advertised: Owner,
     loader: Arc<dyn LoadTopic>,
 ) -> BrokerService {
+    assemble_with(config, metadata, environment, advertised, loader, None)
+}
+
+/// The service without its ports, over any way to load topics.
+pub(crate) fn assemble_with(
+    config: BrokerConfig,
+    metadata: SharedMetadata,
+    environment: Environment,
+    advertised: Owner,
+    loader: Arc<dyn LoadTopic>,
+    cluster: Option<Arc<Cluster>>,
+) -> BrokerService {
+    let ownership: Arc<dyn Ownership> = match &cluster {
+        Some(cluster) => Arc::clone(cluster) as Arc<dyn Ownership>,
+        None => Arc::new(SingleBroker(advertised.clone())),
+    };
     let store = NamespaceStore::new(Arc::clone(&metadata));
     let auto_create = AutoCreate {
         topics: config.auto_create_topics,
@@ -215,9 +300,11 @@ pub(crate) fn assemble(
     };
     BrokerService {
         schemas: SchemaRegistry::new(Arc::clone(&metadata), Arc::clone(&environment.clock)),
-        topics: TopicRegistry::new(store.clone(), loader, auto_create),
+        topics: TopicRegistry::new(store.clone(), loader, auto_create, Arc::clone(&ownership)),
         store,
-        ownership: Arc::new(SingleBroker(advertised.clone())),
+        ownership,
+        cluster,
+        environment: environment.clone(),
         advertised,
         connections: Connections::default(),
         publish_budget: ByteBudget::new(config.publish_buffer_bytes),

@@ -3,7 +3,7 @@
 //! Called by: `magnetar bookie`.
 //! Must never know: how a bookie does its work; this connects it to the cluster, waits, and stops it.
 
-mod address;
+pub(crate) mod address;
 mod recovery;
 
 use std::net::{IpAddr, SocketAddr};

@@ -122,7 +122,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Bookie(args) => return bookie::run(args).await,
         Command::Standalone(args) => standalone::run(args).await,
-        Command::Broker(args) => broker::run(args),
+        Command::Broker(args) => broker::run(args).await,
         Command::Admin(args) => admin::run(args).await,
         Command::Client(args) => client::run(args).await,
         Command::Perf(args) => perf::run(args).await,

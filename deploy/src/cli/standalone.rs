@@ -40,7 +40,11 @@ pub(crate) struct Args {
 /// Starts everything, prints the ready line, and serves until a signal or a failure.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     if args.metadata != "embedded" {
-        anyhow::bail!("metadata {}: not available in this build: use --metadata embedded", args.metadata);
+        anyhow::bail!(
+            "metadata {}: standalone keeps its metadata in its data directory and shares it with nobody: use \
+             --metadata embedded, or run `magnetar bookie` and `magnetar broker` over etcd",
+            args.metadata
+        );
     }
     magnetar_common::telemetry::init();
     let mut signals = StopSignals::install()?;

@@ -40,7 +40,11 @@ async fn registry(loader: Loader) -> (Arc<TopicRegistry>, Arc<Loader>, Namespace
     let (_, store) = new_cluster().await;
     let loader = Arc::new(loader);
     let shared = Arc::clone(&loader) as Arc<dyn LoadTopic>;
-    (TopicRegistry::new(store.clone(), shared, AUTO_CREATE), loader, store)
+    (TopicRegistry::new(store.clone(), shared, AUTO_CREATE, Arc::new(SingleBroker(nowhere()))), loader, store)
+}
+
+fn nowhere() -> Owner {
+    Owner { broker_url: "pulsar://localhost:1".into(), http_url: "http://localhost:2".into() }
 }
 
 fn loads(loader: &Loader) -> usize {

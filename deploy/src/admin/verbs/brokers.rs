@@ -1,7 +1,7 @@
 //! `admin brokers …`
 
 use crate::admin::call::Method::Get;
-use crate::admin::verb::{Verb, word};
+use crate::admin::verb::{Verb, option, word};
 
 pub(super) const VERBS: &[Verb] = &[
     Verb::new(
@@ -17,6 +17,16 @@ pub(super) const VERBS: &[Verb] = &[
         "/admin/v2/brokers/leaderBroker",
         &[],
         "The broker that balances the load",
+    ),
+    Verb::new(
+        "namespaces",
+        Get,
+        "/admin/v2/brokers/{cluster}/{url}/ownedNamespaces",
+        &[
+            word("cluster", "Name of the cluster"),
+            option("url", None, "The broker, as `brokers list` names it").required(),
+        ],
+        "Bundles that a broker serves",
     ),
     Verb::new("healthcheck", Get, "/admin/v2/brokers/health", &[], "Whether this broker works"),
     Verb::new("version", Get, "/admin/v2/brokers/version", &[], "Version of this broker"),

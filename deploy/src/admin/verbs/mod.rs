@@ -1,6 +1,7 @@
 //! The table: a file for each noun, a row for each verb, under the names that pulsar-admin has for them.
 
 mod brokers;
+mod bundles;
 mod clusters;
 mod namespaces;
 mod policies;
@@ -17,6 +18,7 @@ pub(in crate::admin) type Noun = (&'static str, &'static str, &'static [&'static
 /// Every noun.
 pub(in crate::admin) const NOUNS: &[Noun] = &[
     ("brokers", "Brokers of the cluster", &[brokers::VERBS]),
+    ("bundles", "Which broker serves what", &[bundles::VERBS]),
     ("clusters", "Clusters that tenants may use", &[clusters::VERBS]),
     ("tenants", "Tenants, their administrators and clusters", &[tenants::VERBS]),
     ("namespaces", "Namespaces, their bundles and policies", &[namespaces::VERBS, policies::VERBS]),
