@@ -1,6 +1,7 @@
-//! Real processes that are killed, or told to stop, in the middle of their work.
+//! Real processes that are killed, stopped or cut off in the middle of their work.
 
 mod bookie;
+mod cluster;
 mod sigkill;
 mod sigterm;
 

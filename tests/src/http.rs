@@ -10,6 +10,8 @@ pub struct Answer {
     pub status: u16,
     /// The whole body.
     pub body: String,
+    /// Where a redirect leads.
+    pub location: Option<String>,
 }
 
 impl Answer {
@@ -25,8 +27,10 @@ fn agent() -> ureq::Agent {
 
 fn answer(response: ureq::http::Response<ureq::Body>) -> Result<Answer> {
     let status = response.status().as_u16();
+    let location =
+        response.headers().get("location").and_then(|value| value.to_str().ok()).map(str::to_owned);
     let body = response.into_body().read_to_string().context("read the answer's body")?;
-    Ok(Answer { status, body })
+    Ok(Answer { status, body, location })
 }
 
 /// GET.

@@ -5,11 +5,14 @@
 //! simulation and has nothing to do with the rest.
 
 pub mod bookkeeper;
+pub mod checker;
+pub mod cluster;
 pub mod etcd;
 pub mod http;
 pub mod lone;
 pub mod process;
 pub mod proxy;
+pub mod publisher;
 pub mod raw;
 pub mod role;
 #[path = "../sim/mod.rs"]

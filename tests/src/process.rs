@@ -41,6 +41,19 @@ pub fn free_ports() -> Result<(u16, u16)> {
     bail!("no free ports from {FIRST_PORT} on")
 }
 
+/// The first of `count` neighbouring free ports that no other test of this process gets.
+pub fn free_block(count: u16) -> Result<u16> {
+    let (mut first, mut last) = free_ports()?;
+    while last - first + 1 < count {
+        let (next, end) = free_ports()?;
+        if next != last + 1 {
+            first = next;
+        }
+        last = end;
+    }
+    Ok(first)
+}
+
 /// A running `magnetar standalone`. Killed when dropped.
 pub struct Standalone {
     role: Role,

@@ -5,6 +5,12 @@ use std::time::{Duration, Instant};
 /// How often a condition is asked. Short, because most conditions hold at once; never a stand-in for one.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// Waits between two looks at something that only real time changes.
+#[expect(clippy::disallowed_methods, reason = "a real process is watched in real time")]
+pub fn pause(pause: Duration) {
+    std::thread::sleep(pause);
+}
+
 /// Asks `condition` until it gives a value, and panics with `what` after `limit`.
 #[expect(clippy::disallowed_methods, reason = "a real process is watched in real time")]
 pub fn until<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> Option<T>) -> T {

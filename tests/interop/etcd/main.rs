@@ -3,6 +3,7 @@
 //! `tests/run` fetches etcd and names it in MAGNETAR_ETCD; where there is none the tests are skipped with a printed reason.
 
 mod bookies;
+mod brokers;
 mod outages;
 mod rereplication;
 mod store;

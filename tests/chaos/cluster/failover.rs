@@ -1,0 +1,63 @@
+//! The owner of topics dies, or leaves in order.
+
+use super::{Run, rounds};
+use anyhow::{Result, ensure};
+use magnetar_tests::cluster::Broker;
+use std::time::Duration;
+
+/// What a stop in order may take.
+const STOP_MAX: Duration = Duration::from_secs(25);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn topics_of_a_killed_broker_go_on_elsewhere_after_its_lease() -> Result<()> {
+    let Some(mut run) = Run::start("kill", 2, 20).await? else { return Ok(()) };
+    for round in 0..rounds(2) {
+        let from = run.now();
+        run.cluster.brokers[round % 2].role.kill()?;
+        run.all_publish(20).await;
+        let disturbed = run.record_gaps(from)?;
+        ensure!(disturbed > 0, "round {round}: the broker that was killed served nothing");
+        run.cluster.brokers[round % 2].role.restart()?;
+        run.cluster.wait_for_brokers();
+        spread(&run)?;
+        run.all_publish(20).await;
+    }
+    run.finish().await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn topics_of_a_broker_that_leaves_go_on_at_once() -> Result<()> {
+    let Some(mut run) = Run::start("leave", 2, 20).await? else { return Ok(()) };
+    for round in 0..rounds(2) {
+        let from = run.now();
+        let status = run.cluster.brokers[round % 2].role.terminate(STOP_MAX)?;
+        ensure!(status.success(), "exit {status}");
+        run.all_publish(20).await;
+        run.record_gaps(from)?;
+        run.cluster.brokers[round % 2].role.restart()?;
+        run.cluster.wait_for_brokers();
+        spread(&run)?;
+        run.all_publish(20).await;
+    }
+    run.finish().await.map(drop)
+}
+
+/// Gives half of the bundles to the broker that has none, as a balanced cluster would.
+fn spread(run: &Run) -> Result<()> {
+    let brokers = &run.cluster.brokers;
+    let (from, to) = match (brokers[0].bundles()?.len(), brokers[1].bundles()?.len()) {
+        (_, 0) => (&brokers[0], &brokers[1]),
+        (0, _) => (&brokers[1], &brokers[0]),
+        _ => return Ok(()),
+    };
+    let bundles = from.bundles()?;
+    bundles.iter().take(bundles.len() / 2).try_for_each(|bundle| unload(from, bundle, to))
+}
+
+/// Moves a bundle (`tenant/namespace/range`).
+pub(super) fn unload(from: &Broker, bundle: &str, to: &Broker) -> Result<()> {
+    let url = format!("{}/admin/v2/namespaces/{bundle}/unload?destinationBroker={}", from.http, to.id());
+    let answer = magnetar_tests::http::put(&url, None)?;
+    ensure!(answer.status < 300, "unload {bundle}: {} {}", answer.status, answer.body);
+    Ok(())
+}

@@ -1,0 +1,72 @@
+//! The owner sleeps past its lease, wakes up, and must not get another message acknowledged.
+
+use super::{Run, rounds};
+use anyhow::{Context, Result, ensure};
+use magnetar_proto::pulsar::Command;
+use magnetar_tests::raw::Connection;
+use magnetar_tests::role::Role;
+use std::time::Duration;
+
+const TOPIC: &str = "persistent://public/default/zombie";
+/// Sends that lie in the sleeper's socket when it wakes.
+const ASLEEP: u64 = 50;
+
+fn signal(role: &Role, signal: rustix::process::Signal) -> Result<()> {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(role.pid())?).context("a pid")?;
+    Ok(rustix::process::kill_process(pid, signal)?)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_slept_past_its_lease_acknowledges_nothing_more() -> Result<()> {
+    let Some(mut run) = Run::start("zombie", 2, 4).await? else { return Ok(()) };
+    let mut dropped = 0;
+    for round in 0..rounds(2) {
+        let from = run.now();
+        let topic = format!("{TOPIC}-{round}");
+        let owner = magnetar_tests::checker::owner(&run.cluster.brokers[0].address, &topic).await?;
+        let sleeper =
+            run.cluster.brokers.iter().position(|broker| broker.address == owner).context("an owner")?;
+        let (zombie, awake) = (&run.cluster.brokers[sleeper], &run.cluster.brokers[1 - sleeper]);
+        let mut connection = Connection::connect(&zombie.address)?;
+        connection.create_producer(1, &topic)?;
+        connection.publish(1, 0, b"before")?;
+        connection.expect(|frame| matches!(frame.command, Command::SendReceipt(_)).then_some(()))?;
+        signal(&zombie.role, rustix::process::Signal::STOP)?;
+        for number in 1..=ASLEEP {
+            connection.publish(1, number, b"while asleep")?;
+        }
+        // The next owner writes: its receipt shows that it has fenced the sleeper's ledger.
+        let next = loop {
+            match magnetar_tests::checker::owner(&awake.address, &topic).await {
+                Ok(next) if next == awake.address => break next,
+                _ => magnetar_tests::wait::pause(Duration::from_millis(50)),
+            }
+        };
+        let mut other = Connection::connect(&next)?;
+        other.create_producer(1, &topic)?;
+        other.publish(1, 0, b"after")?;
+        other.expect(|frame| matches!(frame.command, Command::SendReceipt(_)).then_some(()))?;
+        signal(&zombie.role, rustix::process::Signal::CONT)?;
+        // It closes the producer or the connection; a receipt instead would be for a message that is nowhere.
+        loop {
+            match connection.receive() {
+                Err(_) => break,
+                Ok(frame) => match frame.command {
+                    Command::SendReceipt(receipt) => {
+                        ensure!(
+                            receipt.sequence_id == 0,
+                            "round {round}: the zombie acknowledged {receipt:?}"
+                        );
+                    }
+                    Command::CloseProducer(_) => break,
+                    _ => {}
+                },
+            }
+        }
+        dropped += ASLEEP;
+        run.all_publish(10).await;
+        run.record_gaps(from)?;
+    }
+    println!("chaos/zombie: {dropped} sends to a sleeping owner, none acknowledged after the takeover");
+    run.finish().await.map(drop)
+}

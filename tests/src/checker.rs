@@ -1,0 +1,127 @@
+//! Reads topics back and compares them with what their producers know: nothing lost, nothing invented, nothing reordered.
+
+use crate::publisher::{Connection, Log};
+use anyhow::{Context, Result, bail, ensure};
+use magnetar_proto::pulsar::api::{
+    CommandFlow, CommandGetLastMessageId, CommandSubscribe, command_lookup_topic_response::LookupType,
+    command_subscribe,
+};
+use magnetar_proto::pulsar::{Command, entry};
+
+/// What was found over all topics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// Messages with a receipt.
+    pub acknowledged: usize,
+    /// Messages read back, repetitions included.
+    pub read: usize,
+    /// Messages that came again after a lost receipt: allowed without deduplication.
+    pub repeated: usize,
+}
+
+/// Reads the topic from its first message to the last one there is now, and checks it against the record.
+pub async fn check(address: &str, topic: &str, log: &Log) -> Result<Verdict> {
+    let numbers = read_all(address, topic).await.with_context(|| format!("read {topic} back"))?;
+    let mut seen = vec![false; usize::try_from(log.sent)?];
+    let (mut next_new, mut repeated) = (0, 0);
+    for number in &numbers {
+        let place = seen.get_mut(usize::try_from(*number)?);
+        let place = place.with_context(|| format!("{topic}: {number} was never sent"))?;
+        if std::mem::replace(place, true) {
+            repeated += 1;
+            continue;
+        }
+        ensure!(*number >= next_new, "{topic}: {number} came after {next_new}: reordered");
+        next_new = number + 1;
+    }
+    let lost: Vec<u64> = log
+        .receipts
+        .iter()
+        .map(|(number, _)| *number)
+        .filter(|number| !seen.get(usize::try_from(*number).unwrap_or(usize::MAX)).copied().unwrap_or(false))
+        .collect();
+    ensure!(
+        lost.is_empty(),
+        "{topic}: {} acknowledged messages lost, the first {:?}",
+        lost.len(),
+        lost.first()
+    );
+    Ok(Verdict { acknowledged: log.receipts.len(), read: numbers.len(), repeated })
+}
+
+/// `host:port` of the broker that serves the topic, found from any broker.
+pub async fn owner(address: &str, topic: &str) -> Result<String> {
+    let (mut address, mut authoritative) = (address.to_owned(), false);
+    for _ in 0..20 {
+        let mut connection = Connection::connect(&address).await?;
+        let (owner, kind, decided) = connection.lookup(topic, authoritative).await?;
+        if kind == LookupType::Connect {
+            return Ok(owner);
+        }
+        (address, authoritative) = (owner, decided);
+    }
+    bail!("redirected in circles")
+}
+
+/// The numbers in the topic, from its first message to the last one there is now.
+pub async fn read_all(address: &str, topic: &str) -> Result<Vec<u64>> {
+    let mut connection = Connection::connect(&owner(address, topic).await?).await?;
+    connection
+        .send(CommandSubscribe {
+            topic: topic.to_owned(),
+            subscription: "checker".into(),
+            sub_type: command_subscribe::SubType::Exclusive as i32,
+            consumer_id: 1,
+            request_id: 1,
+            durable: Some(false),
+            initial_position: Some(command_subscribe::InitialPosition::Earliest as i32),
+            start_message_id: Some(magnetar_proto::pulsar::api::MessageIdData {
+                ledger_id: u64::MAX,
+                entry_id: u64::MAX,
+                ..Default::default()
+            }),
+            ..Default::default()
+        })
+        .await?;
+    // `Some(None)`: the topic is empty.
+    let mut last: Option<Option<(u64, u64)>> = None;
+    let mut numbers = Vec::new();
+    let mut permits = 0;
+    loop {
+        if last == Some(None) {
+            return Ok(numbers);
+        }
+        match parts_of(connection.receive().await?) {
+            (Command::Error(error), _) => bail!("{}", error.message),
+            (Command::Success(_), _) => {
+                connection.send(CommandGetLastMessageId { consumer_id: 1, request_id: 2 }).await?;
+            }
+            (Command::GetLastMessageIdResponse(answer), _) => {
+                let id = answer.last_message_id;
+                let there = (id.entry_id != u64::MAX).then_some((id.ledger_id, id.entry_id));
+                last = Some(there);
+                permits = 1_000;
+                connection.send(CommandFlow { consumer_id: 1, message_permits: 1_000 }).await?;
+            }
+            (Command::Message(message), payload) => {
+                let parts = entry::split(&payload.context("MESSAGE without payload")?)?;
+                numbers.push(u64::from_be_bytes(parts.payload.as_ref().try_into().context("8 bytes")?));
+                let id = (message.message_id.ledger_id, message.message_id.entry_id);
+                if last.flatten().is_some_and(|last| id >= last) {
+                    return Ok(numbers);
+                }
+                permits -= 1;
+                if permits < 500 {
+                    permits += 500;
+                    connection.send(CommandFlow { consumer_id: 1, message_permits: 500 }).await?;
+                }
+            }
+            (Command::Ping(_), _) => connection.send(Command::Pong(Default::default())).await?,
+            _ => {}
+        }
+    }
+}
+
+fn parts_of(frame: magnetar_proto::pulsar::frame::Frame) -> (Command, Option<bytes::Bytes>) {
+    (frame.command, frame.payload)
+}
