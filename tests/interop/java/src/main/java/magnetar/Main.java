@@ -28,6 +28,7 @@ public final class Main {
             case "failures" -> Failures::run;
             case "information" -> Information::run;
             case "tls" -> Tls::run;
+            case "peer" -> Peer::run;
             default -> throw new IllegalArgumentException("no subject " + args[0]);
         };
         try {
