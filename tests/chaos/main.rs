@@ -1,7 +1,9 @@
-//! Real processes that are killed, stopped or cut off in the middle of their work.
+//! Real processes that are killed, stopped or cut off in the middle of their work; and bookies and a network that fail under
+//! a ledger.
 
 mod bookie;
 mod cluster;
+mod ledger;
 mod sigkill;
 mod sigterm;
 

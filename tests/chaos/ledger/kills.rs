@@ -1,0 +1,72 @@
+//! SIGKILL of one bookie after the other, in the middle of writing.
+
+use super::load::{self, compare, options};
+use super::{Cluster, seconds};
+use anyhow::{Result, ensure};
+use magnetar_common::clock::{Clock, SystemClock};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+const BOOKIES: usize = 4;
+const WINDOW: usize = 100;
+/// From one kill to the next.
+const KILL_EVERY: Duration = Duration::from_secs(5);
+/// So long a bookie stays away.
+const AWAY: Duration = Duration::from_secs(2);
+const SAMPLE_SECONDS: u64 = 15;
+/// What p99 of the gaps has to stay below in a full run on an idle machine; a sample on a busy one is only printed.
+const GAP_MS_MAX: u64 = 200;
+
+/// MAGNETAR_CHAOS_KILL_SECONDS=300 is the full run, and asserts the gap.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ledger_loses_nothing_while_one_bookie_after_the_other_is_killed() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let span = seconds("MAGNETAR_CHAOS_KILL_SECONDS", SAMPLE_SECONDS)?;
+    let Some(mut cluster) = Cluster::start(dir.path(), BOOKIES, "kills")? else { return Ok(()) };
+    let client = cluster.client().await?;
+    let mut writer = client.create(options()).await?;
+    let acknowledged = Arc::new(AtomicU64::new(0));
+    let (seen, killed) = {
+        let bookies = &mut cluster.bookies;
+        let writing = load::write(&mut writer, WINDOW, span, KILL_EVERY, &acknowledged);
+        let killing = async {
+            let clock = SystemClock::default();
+            let mut kills = 0;
+            while clock.now() + KILL_EVERY <= span {
+                clock.sleep(KILL_EVERY - AWAY).await;
+                let victim = &mut bookies[kills % BOOKIES];
+                tokio::task::block_in_place(|| victim.kill())?;
+                kills += 1;
+                clock.sleep(AWAY).await;
+                tokio::task::block_in_place(|| victim.restart())?;
+            }
+            anyhow::Ok(kills)
+        };
+        let (seen, kills) = tokio::join!(writing, killing);
+        (seen?, kills?)
+    };
+    let segments = client.metadata(writer.id()).await?.segments.len();
+    println!(
+        "chaos ledger: {killed} kills in {} s, {segments} segments, {} entries acknowledged ({}/s); longest gap of each 5 s: \
+         p50 {} ms, p99 {} ms; latency p50 {} ms, p99 {} ms, p99.9 {} ms",
+        span.as_secs(),
+        seen.acknowledged,
+        seen.acknowledged / span.as_secs().max(1),
+        seen.gaps_ms.value_at_quantile(0.5),
+        seen.gaps_ms.value_at_quantile(0.99),
+        seen.latency_ms.value_at_quantile(0.5),
+        seen.latency_ms.value_at_quantile(0.99),
+        seen.latency_ms.value_at_quantile(0.999),
+    );
+    compare(&writer.reader(), seen.acknowledged).await?;
+    let other = cluster.client().await?;
+    load::recover_and_compare(&other, writer, seen.acknowledged).await?;
+    ensure!(killed > 0 && seen.acknowledged > 0, "nothing happened");
+    ensure!(segments > 1, "no bookie was replaced");
+    if span > Duration::from_secs(SAMPLE_SECONDS) {
+        let p99 = seen.gaps_ms.value_at_quantile(0.99);
+        ensure!(p99 <= GAP_MS_MAX, "the gaps' p99 is {p99} ms, more than {GAP_MS_MAX} ms");
+    }
+    Ok(())
+}
