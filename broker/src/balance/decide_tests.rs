@@ -43,8 +43,12 @@ fn obey(view: &mut View, action: &Action) {
         Action::Split { bundle, owner } => {
             let bundles = view.brokers.get_mut(owner).expect("a broker that exists");
             let whole = bundles.remove(bundle).expect("the owner has the bundle");
-            let half =
-                BundleStats { msg_rate_in: whole.msg_rate_in / 2.0, topics: whole.topics / 2, ..whole };
+            let half = BundleStats {
+                msg_rate_in: whole.msg_rate_in / 2.0,
+                topics: whole.topics / 2,
+                producer_count: whole.producer_count / 2,
+                ..whole
+            };
             bundles.insert(format!("{bundle}a"), half.clone());
             bundles.insert(format!("{bundle}b"), half);
         }
