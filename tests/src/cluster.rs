@@ -85,7 +85,17 @@ impl Cluster {
         let brokers = (0..brokers).map(|_| Broker::start(&etcd, &[])).collect::<Result<Vec<_>>>()?;
         let cluster = Self { brokers, bookies, etcd, _dir: dir };
         cluster.wait_for_brokers();
+        cluster.retain_everything()?;
         Ok(cluster)
+    }
+
+    /// Without this, a ledger that no subscription needs is deleted once its topic writes to the next one.
+    fn retain_everything(&self) -> Result<()> {
+        let policy = serde_json::json!({"retentionTimeInMinutes": -1, "retentionSizeInMB": -1});
+        let url = format!("{}/admin/v2/namespaces/public/default/retention", self.brokers[0].http);
+        let answer = http::post(&url, Some(&policy))?;
+        anyhow::ensure!(answer.status < 300, "set retention: {} {}", answer.status, answer.body);
+        Ok(())
     }
 
     /// Waits until every broker lists all of them, and there is a leader.

@@ -66,8 +66,8 @@ impl Topic {
             return;
         };
         let now_ms = self.env.environment.clock.unix_ms();
-        let expired =
-            |published: u64| self.policies.message_ttl.is_some_and(|ttl| published + millis(ttl) < now_ms);
+        let expiry = self.policies.expiry();
+        let expired = |published: u64| expiry.is_some_and(|age| published + millis(age) < now_ms);
         if let Some((at, published)) = self.housekeeping.oldest
             && at == from
             && !expired(published)
@@ -75,7 +75,7 @@ impl Topic {
             return self.plan_after(published);
         }
         self.housekeeping.looking = true;
-        let before = self.policies.message_ttl.map(|ttl| now_ms.saturating_sub(millis(ttl)));
+        let before = expiry.map(|age| now_ms.saturating_sub(millis(age)));
         let (list, reader, looked) = (self.ml.ledgers().clone(), self.ml.reader(), self.looked.clone());
         tokio::spawn(async move {
             let found = find(&list, reader, from, before).await;

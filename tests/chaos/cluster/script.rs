@@ -3,6 +3,7 @@
 use super::TURN;
 use anyhow::{Context, Result, ensure};
 use magnetar_proto::pulsar::Command as Frame;
+use magnetar_proto::pulsar::api::command_subscribe::SubType;
 use magnetar_tests::process::{binary, free_block};
 use magnetar_tests::publisher::Connection as Client;
 use magnetar_tests::raw::Connection;
@@ -43,6 +44,8 @@ async fn the_local_cluster_starts_serves_stops_and_keeps_its_data() -> Result<()
             let owner = magnetar_tests::checker::owner(address, topic).await?;
             Client::connect(&owner).await?;
             let mut connection = Connection::connect(&owner)?;
+            // Keeps the messages: what no subscription needs is deleted with its ledger.
+            connection.subscribe(2, topic, "keeper", SubType::Shared)?;
             connection.create_producer(1, topic)?;
             connection.publish(1, start, &start.to_be_bytes())?;
             connection.expect(|frame| matches!(frame.command, Frame::SendReceipt(_)).then_some(()))?;

@@ -7,7 +7,7 @@ use magnetar_tests::raw::Connection;
 use magnetar_tests::role::Role;
 use std::time::Duration;
 
-const TOPIC: &str = "persistent://public/default/zombie";
+const TOPIC: &str = "persistent://public/default/asleep";
 /// Sends that lie in the sleeper's socket when it wakes.
 const ASLEEP: u64 = 50;
 
