@@ -124,7 +124,9 @@ async fn ours_and_apaches_client_read_and_recover_each_others_ledgers_on_apaches
     // Ours writes: Apache's looks at it while it is open, and reads it once it is closed.
     let mut writer = ours.create(options(3, 2)).await?;
     let id = writer.id();
-    append(&mut writer, 0..ENTRIES).await?;
+    append(&mut writer, 0..ENTRIES - 1).await?;
+    // Others see what an add that was sent afterwards has told of.
+    append(&mut writer, ENTRIES - 1..ENTRIES).await?;
     let seen = apache.look(id)?;
     ensure!((ENTRIES - 2..ENTRIES).contains(&seen), "Apache's client sees entries up to {seen}");
     compare(&writer.reader(), ENTRIES).await?;
