@@ -1,13 +1,15 @@
 //! The flush thread: takes the write cache's active generation, writes it as an entry log, brings the checkpoint up to
 //! date, lets the journal free its segments. In this order, each step durable before the next.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
 
 use bytes::Bytes;
 use magnetar_proto::ids::{EntryId, LedgerId};
 
 use super::disk::OpenLog;
+use super::pace::Pace;
 use super::record::{Covered, Recorder};
 use super::{Engine, Limits, State};
 use crate::cache::Generation;
@@ -20,6 +22,8 @@ pub(super) struct FlushSignal {
     changed: Condvar,
     /// Held for the whole of a flush, and by whoever else moves or drops logs: one at a time.
     progress: Mutex<Progress>,
+    /// How many want to hold it.
+    wanted: AtomicUsize,
     /// A generation waits for disk space.
     stuck: AtomicBool,
 }
@@ -30,6 +34,17 @@ pub(super) struct Progress {
     recorder: Recorder,
     /// A generation taken from the cache that no log holds yet.
     pending: Option<Taken>,
+    /// When the last generation was taken.
+    taken_at: Duration,
+}
+
+/// How a generation is written to its log.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Haste {
+    /// See [`super::pace`].
+    Paced,
+    /// Somebody waits for it.
+    AtOnce,
 }
 
 /// A generation to flush.
@@ -44,7 +59,7 @@ pub(super) struct Taken {
 impl Progress {
     /// What the start found and did, and what it could not do for want of space.
     pub(super) fn new(covered: Covered, recorder: Recorder, pending: Option<Taken>) -> Self {
-        Progress { covered, recorder, pending }
+        Progress { covered, recorder, pending, taken_at: Duration::ZERO }
     }
 }
 
@@ -59,6 +74,7 @@ impl FlushSignal {
         FlushSignal {
             state: Mutex::default(),
             changed: Condvar::new(),
+            wanted: AtomicUsize::new(0),
             stuck: AtomicBool::new(progress.pending.is_some()),
             progress: Mutex::new(progress),
         }
@@ -69,9 +85,25 @@ impl FlushSignal {
         self.stuck.load(Ordering::Relaxed)
     }
 
-    /// Waits for the running flush and keeps the next one from beginning.
+    /// Waits for the running flush, which hurries then, and keeps the next one from beginning.
     pub(super) fn hold(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().expect("nothing panics while flushing")
+        self.wanted.fetch_add(1, Ordering::Relaxed);
+        {
+            let _signal = self.state.lock().expect("nothing panics while holding the flush signal");
+            self.changed.notify_one();
+        }
+        let progress = self.progress.lock().expect("nothing panics while flushing");
+        self.wanted.fetch_sub(1, Ordering::Relaxed);
+        progress
+    }
+
+    /// Blocks for `pause`, or until somebody waits for the flush to end.
+    fn linger(&self, pause: Duration) {
+        let state = self.state.lock().expect("nothing panics while holding the flush signal");
+        let idle = |state: &mut Signal| {
+            !state.requested && !state.stopping && self.wanted.load(Ordering::Relaxed) == 0
+        };
+        drop(self.changed.wait_timeout_while(state, pause, idle));
     }
 
     /// A flush begins soon, after the one that runs.
@@ -119,7 +151,7 @@ impl<T: Send + 'static> Engine<T> {
         std::thread::Builder::new().name("bookie-flush".into()).spawn(move || {
             while engine.flush.wait() {
                 // A full disk is not the end: the next look at the free space asks again.
-                if let Err(error) = engine.flush_now() {
+                if let Err(error) = engine.flush(Haste::Paced) {
                     engine.fail(error);
                     return;
                 }
@@ -141,26 +173,30 @@ impl<T: Send + 'static> Engine<T> {
     /// Flushes everything accepted so far and checkpoints, if there is anything new; false when the disks are full, and
     /// the journal must keep it. Blocks.
     pub(crate) fn flush_now(&self) -> Result<bool, FatalError> {
+        self.flush(Haste::AtOnce)
+    }
+
+    fn flush(&self, haste: Haste) -> Result<bool, FatalError> {
         // Whoever finds nothing new must still wait for the flush that took it: a stop would end the process under it.
         let mut progress = self.flush.hold();
         // What waited for space first, then what has come since.
-        let written = progress.pending.is_none() || self.flush_held(&mut progress)?;
+        let written = progress.pending.is_none() || self.flush_held(&mut progress, haste)?;
         let news = {
             let state = self.lock();
             state.journal_bytes > 0 || !state.cache.active().is_empty()
         };
-        if written && news { self.flush_held(&mut progress) } else { Ok(written) }
+        if written && news { self.flush_held(&mut progress, haste) } else { Ok(written) }
     }
 
-    fn flush_held(&self, progress: &mut Progress) -> Result<bool, FatalError> {
+    fn flush_held(&self, progress: &mut Progress, haste: Haste) -> Result<bool, FatalError> {
         let begun = self.metrics.now();
-        let result = self.flush_generation(progress);
+        let result = self.flush_generation(progress, haste);
         self.metrics.storage.flush.ended(self.metrics.now() - begun, &result);
         result
     }
 
     /// Writes the pending generation, or else the active one, and checkpoints; false when the disks are full.
-    fn flush_generation(&self, progress: &mut Progress) -> Result<bool, FatalError> {
+    fn flush_generation(&self, progress: &mut Progress, haste: Haste) -> Result<bool, FatalError> {
         let taken = match progress.pending.take() {
             // A rewrite may have begun meanwhile, which does not know of these entries: theirs must be the higher log.
             Some(taken) => Taken { log: self.lock().take_log_id(), ..taken },
@@ -169,7 +205,17 @@ impl<T: Send + 'static> Engine<T> {
         let Taken { generation, sequence, log } = taken;
         if !generation.is_empty() {
             let begun = self.metrics.now();
-            let written = self.write_log(log, || generation.sorted());
+            let filled_in = begun.saturating_sub(std::mem::replace(&mut progress.taken_at, begun));
+            let written = self.write_log(log, || {
+                let mut pace = Pace::new(begun, filled_in, generation.bytes() as u64);
+                generation.sorted().inspect(move |(_, _, body)| {
+                    let due = pace.wrote(body.len()).filter(|_| haste == Haste::Paced);
+                    let pause = due.map_or(Duration::ZERO, |due| due.saturating_sub(self.metrics.now()));
+                    if !pause.is_zero() {
+                        self.flush.linger(pause);
+                    }
+                })
+            });
             self.metrics.storage.flush_log.ended(self.metrics.now() - begun, &written);
             let Some((open, runs)) = written? else {
                 progress.pending = Some(Taken { generation, sequence, log });

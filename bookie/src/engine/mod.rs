@@ -26,6 +26,7 @@ mod logs;
 mod mode;
 mod open;
 mod overview;
+mod pace;
 mod read;
 mod record;
 mod scrub;
