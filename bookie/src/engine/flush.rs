@@ -276,3 +276,33 @@ impl<T: Send + 'static> Engine<T> {
         Ok(recorded.copies > 0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use magnetar_common::storage::{MemoryStorage, Storage};
+
+    use super::*;
+    use crate::checkpoint::Copies;
+
+    #[test]
+    fn whoever_waits_for_a_flush_ends_its_lingering() {
+        let memory = MemoryStorage::new();
+        memory.create_dir_all("/d".as_ref()).unwrap();
+        let storage: Arc<dyn Storage> = Arc::new(memory);
+        let (copies, _) = Copies::open(&storage, std::iter::once("/d".as_ref())).unwrap();
+        let progress = Progress::new(Covered::default(), Recorder::new(None, copies), None);
+        let signal = FlushSignal::new(progress);
+        let waiters: [&(dyn Fn() + Sync); 3] =
+            [&|| signal.request(), &|| drop(signal.hold()), &|| signal.stop()];
+        for waiter in waiters {
+            std::thread::scope(|threads| {
+                let flushing = signal.hold();
+                threads.spawn(waiter);
+                // Were it not ended, this test would never be.
+                signal.linger(Duration::from_secs(24 * 3600));
+                drop(flushing);
+            });
+            signal.state.lock().unwrap().requested = false;
+        }
+    }
+}

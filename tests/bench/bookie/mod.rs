@@ -20,6 +20,7 @@ use anyhow::{Context, Result, bail};
 
 use self::process::{Cores, Launch};
 use self::report::Report;
+use self::unloaded::Waiting;
 
 const USAGE: &str =
     "usage: bench bookie [--quick] [--seconds N] [--dir DIRECTORY] [--only unloaded|adds|cold|memory]...
@@ -96,8 +97,10 @@ pub(super) fn run(arguments: &[String]) -> Result<()> {
     let mut report = Report::begin(scratch.path())?;
     probe(&settings, scratch.path(), &mut report)?;
     if settings.wants("unloaded") {
-        for payload_bytes in [1 << 10, 64 << 10] {
-            report.unloaded(payload_bytes, &unloaded::run(&launch, payload_bytes)?);
+        for waiting in [Waiting::Sleeps, Waiting::Spins] {
+            for payload_bytes in [1 << 10, 64 << 10] {
+                report.unloaded(payload_bytes, waiting, &unloaded::run(&launch, payload_bytes, waiting)?);
+            }
         }
     }
     if settings.wants("adds") {

@@ -9,8 +9,9 @@ use hdrhistogram::Histogram;
 
 use super::adds::{Load, Outcome};
 use super::cold::{Reading, Written};
+use super::overload;
 use super::process::Cores;
-use super::{overload, unloaded};
+use super::unloaded::{self, Waiting};
 
 /// What the figures are compared with, and which table is being printed.
 pub(super) struct Report {
@@ -94,7 +95,7 @@ impl Report {
         );
     }
 
-    pub(super) fn unloaded(&mut self, payload_bytes: usize, outcome: &unloaded::Outcome) {
+    pub(super) fn unloaded(&mut self, payload_bytes: usize, waiting: Waiting, outcome: &unloaded::Outcome) {
         self.header(
             "unloaded",
             "| one at a time, in turns | fdatasync p50 / p99 µs | add p50 / p99 µs | ratio | bookie CPU-µs |\n|---|---|---|---|---|",
@@ -102,8 +103,12 @@ impl Report {
         let [sync, add] = [&outcome.syncs, &outcome.adds]
             .map(|took| [0.5, 0.99].map(|quantile| took.value_at_quantile(quantile)));
         println!(
-            "| {} | {} / {} | {} / {} | {:.2} / {:.2} | {:.0} |",
+            "| {}, a client that {} | {} / {} | {} / {} | {:.2} / {:.2} | {:.0} |",
             size(payload_bytes),
+            match waiting {
+                Waiting::Sleeps => "sleeps",
+                Waiting::Spins => "spins",
+            },
             sync[0],
             sync[1],
             add[0],

@@ -1,6 +1,9 @@
 //! One add at a time beside one fdatasync at a time, in turns within the same seconds: a disk's latency changes from one
 //! minute to the next by more than what is measured.
 //!
+//! A client that sleeps until its answer is there measures its own waking, too, which on a virtual machine may take as long
+//! as all that the bookie does; one that spins measures the bookie alone, on the processor that is left.
+//!
 //! Called by: the bench's main. Must never know: what the figures are compared with.
 
 use std::time::{Duration, Instant};
@@ -35,20 +38,35 @@ impl Answered for Recorder {
     }
 }
 
+/// How the client waits for its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waiting {
+    Sleeps,
+    Spins,
+}
+
 /// Adds of `payload_bytes` to a fresh bookie.
-pub(super) fn run(launch: &Launch, payload_bytes: usize) -> Result<Outcome> {
+pub(super) fn run(launch: &Launch, payload_bytes: usize, waiting: Waiting) -> Result<Outcome> {
     let bookie = launch.fresh(Cores::Shared)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let outcome = runtime.block_on(take_turns(&bookie, launch, payload_bytes))?;
+    let outcome = runtime.block_on(take_turns(&bookie, launch, payload_bytes, waiting))?;
     bookie.kill()?;
     launch.clear()?;
     Ok(outcome)
 }
 
 #[expect(clippy::disallowed_methods, reason = "a bench measures the real time")]
-async fn take_turns(bookie: &Bookie, launch: &Launch, payload_bytes: usize) -> Result<Outcome> {
+async fn take_turns(
+    bookie: &Bookie,
+    launch: &Launch,
+    payload_bytes: usize,
+    waiting: Waiting,
+) -> Result<Outcome> {
     let mut syncs = Syncs::begin(&launch.directory.join("probe"))?;
     let mut writer = Writer::connect(bookie.address(), [0], payload_bytes, 1).await?;
+    if waiting == Waiting::Spins {
+        writer.spin();
+    }
     let empty = || Histogram::new_with_bounds(1, 60_000_000, 3);
     let mut warm = Recorder(empty()?);
     let end = Instant::now() + WARMUP;

@@ -58,6 +58,7 @@ pub(super) struct Writer {
     ready: usize,
     written: usize,
     answers: BytesMut,
+    spins: bool,
 }
 
 impl Writer {
@@ -93,7 +94,13 @@ impl Writer {
             ready: 0,
             written: 0,
             answers: BytesMut::with_capacity(64 << 10),
+            spins: false,
         })
+    }
+
+    /// From now on asks the kernel for answers over and over instead of sleeping until there is one.
+    pub(super) fn spin(&mut self) {
+        self.spins = true;
     }
 
     /// Entries of a ledger that were answered.
@@ -121,7 +128,10 @@ impl Writer {
                 return Ok(());
             }
             let progress = self.write()? | self.read(told)?;
-            if !progress {
+            if !progress && self.spins {
+                // With nothing else to run, this asks the kernel what is ready and comes back at once.
+                tokio::task::yield_now().await;
+            } else if !progress {
                 let to_write = self.written < self.ready;
                 let interest =
                     if to_write { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
