@@ -18,6 +18,16 @@ pub(super) struct Checker {
     violation: Option<String>,
 }
 
+/// What happened to all ledgers.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Counts {
+    pub(super) acknowledged: u64,
+    pub(super) read: u64,
+    /// Ensembles recorded after a ledger's first, and those of them that recoveries recorded.
+    pub(super) segments: u64,
+    pub(super) recovered_segments: u64,
+}
+
 /// What is known of a ledger.
 struct Facts {
     quorum: Quorum,
@@ -30,6 +40,7 @@ struct Facts {
     /// When a recovery had fenced enough bookies first.
     fenced_at: Option<Time>,
     record: Option<LedgerMetadata>,
+    recovered_segments: u64,
 }
 
 impl Facts {
@@ -63,11 +74,14 @@ impl Checker {
         self.violation.as_ref()
     }
 
-    /// Entries acknowledged, entries read, ensembles after the first.
-    pub(super) fn counts(&self) -> (u64, u64, u64) {
-        let acknowledged = self.ledgers.values().map(|facts| facts.acknowledged.len() as u64).sum();
-        let segments = |facts: &Facts| facts.record.as_ref().map_or(0, |record| record.segments.len() - 1);
-        (acknowledged, self.read, self.ledgers.values().map(|facts| segments(facts) as u64).sum())
+    pub(super) fn counts(&self) -> Counts {
+        let mut counts = Counts { read: self.read, ..Counts::default() };
+        for facts in self.ledgers.values() {
+            counts.acknowledged += facts.acknowledged.len() as u64;
+            counts.segments += facts.record.as_ref().map_or(0, |record| record.segments.len() as u64 - 1);
+            counts.recovered_segments += facts.recovered_segments;
+        }
+        counts
     }
 
     fn check(&mut self, ledger: LedgerId, check: impl FnOnce(&mut Facts) -> Result<(), String>) {
@@ -85,6 +99,7 @@ impl Checker {
             seen: BTreeMap::new(),
             fenced_at: None,
             record: None,
+            recovered_segments: 0,
         };
         self.ledgers.insert(ledger, facts);
     }
@@ -93,6 +108,10 @@ impl Checker {
     pub(super) fn on_recorded(&mut self, ledger: LedgerId, record: &LedgerMetadata) {
         self.check(ledger, |facts| {
             let before = facts.record.replace(record.clone());
+            if let Some(before) = before.as_ref().filter(|before| before.state == LedgerState::InRecovery) {
+                let added = |entry: &&EntryId| before.segments.get(*entry) != record.segments.get(*entry);
+                facts.recovered_segments += record.segments.keys().filter(added).count() as u64;
+            }
             match before.map(|before| before.state) {
                 Some(LedgerState::Closed { .. }) => return Err("changed after it was closed".into()),
                 Some(LedgerState::InRecovery) if record.state == LedgerState::Open => {

@@ -26,6 +26,7 @@ fn nothing_acknowledged_is_lost_whatever_fails() {
     assert_clean(&campaign);
     let tally = campaign.tally;
     assert!(tally.acknowledged > FIXED_SEEDS && tally.segments > 100 && tally.crashes > FIXED_SEEDS);
+    assert!(tally.second_reads > 0 && tally.recovered_segments > 0, "what readers and recoveries decide");
 }
 
 #[test]

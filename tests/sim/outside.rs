@@ -8,6 +8,7 @@ use super::plan::Plan;
 use super::queue::{MS, Queue, Time};
 use super::store::Store;
 use magnetar_common::random::Random;
+use magnetar_ledger::protocol::hedged::Speculation;
 use magnetar_ledger::protocol::quorum::Slots;
 use magnetar_proto::bookkeeper::BookieId;
 use magnetar_proto::bookkeeper::v2::{Request, Response};
@@ -54,6 +55,10 @@ pub(super) struct Outside {
     pub(super) writers: BTreeMap<LedgerId, ActorId>,
     /// Syncs of these bookies take long until then.
     pub(super) slow_until: BTreeMap<HostId, Time>,
+    /// All who read are one client.
+    pub(super) speculation: Speculation,
+    /// Replicas asked while another one might still have answered.
+    pub(super) second_reads: u64,
 }
 
 impl Outside {
@@ -74,6 +79,8 @@ impl Outside {
             held: BTreeMap::new(),
             writers: BTreeMap::new(),
             slow_until: BTreeMap::new(),
+            speculation: Speculation::default(),
+            second_reads: 0,
         }
     }
 

@@ -51,7 +51,9 @@ impl Campaign {
         sum.events += one.events;
         sum.acknowledged += one.acknowledged;
         sum.read += one.read;
+        sum.second_reads += one.second_reads;
         sum.segments += one.segments;
+        sum.recovered_segments += one.recovered_segments;
         sum.faults += one.faults;
         sum.crashes += one.crashes;
         sum.recoveries += one.recoveries;
@@ -63,15 +65,22 @@ impl Campaign {
 
     /// What happened, in one line.
     pub fn summary(&self) -> String {
-        let Tally { events, acknowledged, read, segments, faults, crashes, recoveries, settled_us_max } =
-            self.tally;
+        let tally = self.tally;
         format!(
-            "{} seeds, {} violations: {events} events, {faults} faults, {crashes} bookie crashes, \
-             {acknowledged} entries acknowledged, {read} read, {segments} ensembles added, {recoveries} recoveries begun; \
-             settled within {} ms of the last fault",
+            "{} seeds, {} violations: {} events, {} faults, {} bookie crashes, {} entries acknowledged, {} read ({} second \
+             replicas asked), {} ensembles added ({} by recoveries), {} recoveries begun; settled within {} ms of the last fault",
             self.runs,
             self.violations.len(),
-            settled_us_max / 1000,
+            tally.events,
+            tally.faults,
+            tally.crashes,
+            tally.acknowledged,
+            tally.read,
+            tally.second_reads,
+            tally.segments,
+            tally.recovered_segments,
+            tally.recoveries,
+            tally.settled_us_max / 1000,
         )
     }
 

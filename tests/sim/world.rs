@@ -1,6 +1,7 @@
 //! One run: from a seed to what came of it.
 
 use super::actor::{Actor, Reader, Recoverer, Writer};
+use super::checker::Counts;
 use super::defect::Defect;
 use super::host::Started;
 use super::messages::{CallId, Event, HostId, Reply, Tag};
@@ -29,8 +30,12 @@ pub struct Tally {
     pub acknowledged: u64,
     /// Entries read, by readers.
     pub read: u64,
+    /// Of how many a second replica was asked before the first had answered.
+    pub second_reads: u64,
     /// Ensembles recorded after a ledger's first.
     pub segments: u64,
+    /// Those of them that recoveries recorded.
+    pub recovered_segments: u64,
     /// Faults done.
     pub faults: u64,
     /// Bookies that died.
@@ -257,10 +262,20 @@ impl World {
         if outside.checker.violation().is_none() {
             outside.checker.at_rest(&outside.store, &mut outside.hosts);
         }
-        let (acknowledged, read, segments) = outside.checker.counts();
+        let Counts { acknowledged, read, segments, recovered_segments } = outside.checker.counts();
+        let second_reads = outside.second_reads;
         let settled_us_max = outside.now.saturating_sub(outside.plan.heals_at);
         let recoveries = self.actors.iter().map(|actor| actor.attempts()).sum();
-        let tally = Tally { acknowledged, read, segments, settled_us_max, recoveries, ..self.tally };
+        let tally = Tally {
+            acknowledged,
+            read,
+            second_reads,
+            segments,
+            recovered_segments,
+            settled_us_max,
+            recoveries,
+            ..self.tally
+        };
         (outside.checker.violation(), acknowledged, read).hash(&mut self.trace);
         Outcome { violation: outside.checker.violation().cloned(), tally, trace: self.trace.finish() }
     }

@@ -5,9 +5,8 @@ use crate::bad_replicas::BadReplica;
 use crate::client::Client;
 use crate::error::LedgerError;
 use crate::metadata;
-use crate::protocol::hedged::{HedgedRead, Step};
+use crate::protocol::hedged::{HedgedRead, Miss, Step, slots_in_order};
 use crate::protocol::quorum::Quorum;
-use crate::protocol::reading::Miss;
 use crate::view::View;
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -175,16 +174,10 @@ impl Source {
         }
     }
 
-    /// The slots that keep an entry in the order of asking: all readers of a ledger begin at one bookie and profit from its
-    /// read-ahead, those of different ledgers at different ones; bookies that are slow, failed lately or are not registered
-    /// come last.
+    /// The slots that keep an entry in the order of asking: bookies that are slow, failed lately or are not registered come
+    /// last.
     fn slots(&self, entry: EntryId, ensemble: &[BookieId]) -> Vec<usize> {
-        let mut slots: Vec<usize> = self.quorum.write_set(entry).collect();
-        if self.quorum.ensemble() == self.quorum.write() {
-            slots.sort_unstable();
-        }
-        let by = usize::try_from(self.id.0 % slots.len() as u64).unwrap_or(0);
-        slots.rotate_left(by);
+        let mut slots = slots_in_order(self.quorum, entry, self.id);
         let bookies = self.client.directory().now();
         slots.sort_by_key(|slot| {
             let bookie = &ensemble[*slot];

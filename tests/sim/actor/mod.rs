@@ -2,6 +2,7 @@
 //! messages instead of sockets. What the shells decide by themselves is told again here, and nothing more.
 
 mod reader;
+mod reading;
 mod recoverer;
 mod writer;
 

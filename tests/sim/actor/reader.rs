@@ -1,12 +1,12 @@
 //! A reader that follows a ledger without disturbing its writer, and reads it from the beginning once nothing goes wrong
 //! any more.
 
+use super::reading::{Failed, Reading};
 use super::{Actor, Wire};
 use crate::sim::messages::{ActorId, Reply, StoreOp, StoreReply, Tag, Versioned};
 use crate::sim::outside::Outside;
 use crate::sim::queue::MS;
 use magnetar_ledger::protocol::quorum::Quorum;
-use magnetar_ledger::protocol::reading::{Miss, Next, ReadMachine};
 use magnetar_ledger::protocol::recovery::{Answer, FenceMachine, Progress};
 use magnetar_proto::bookkeeper::metadata_format::LedgerState;
 use magnetar_proto::bookkeeper::v2::Flags;
@@ -32,7 +32,7 @@ enum Phase {
     Opening,
     /// Asks for the last add confirmed.
     Asking(FenceMachine),
-    Reading(ReadMachine),
+    Reading(Reading),
     Done,
 }
 
@@ -78,8 +78,9 @@ impl Reader {
     /// Begins with the next entry, if it may be read.
     fn read(&mut self, outside: &mut Outside) {
         if self.limit >= Some(self.next) {
-            self.phase = Phase::Reading(ReadMachine::new(self.quorum, self.next, self.me as u64));
-            return self.ask_next(outside);
+            let record = &self.current.as_ref().expect("the record was read").record;
+            self.phase = Phase::Reading(Reading::new(outside, &self.wire, self.quorum, record, self.next));
+            return self.go_on(outside);
         }
         let current = self.current.as_ref().expect("the record was read");
         if matches!(current.record.state, LedgerState::Closed { .. }) && !outside.hostile {
@@ -89,24 +90,18 @@ impl Reader {
         }
     }
 
-    fn ask_next(&mut self, outside: &mut Outside) {
-        let Phase::Reading(machine) = &mut self.phase else { return };
-        let current = self.current.as_ref().expect("the record was read");
-        match machine.poll_next() {
-            Next::Ask(slot) => {
-                let host = outside.hosts_of(current.record.ensemble_of(self.next))[slot];
-                let tag = Tag::Ask { slot, entry: Some(self.next) };
-                let request = self.wire.read(Some(self.next), Flags::NONE);
-                outside.ask_bookie(self.me, self.epoch, host, tag, request);
-            }
-            Next::NoSuchEntry => {
-                let now = outside.store.get(self.wire.ledger).version;
-                if current.version == now {
+    fn go_on(&mut self, outside: &mut Outside) {
+        let Phase::Reading(reading) = &mut self.phase else { return };
+        match reading.go_on(outside, self.me, self.epoch, &self.wire) {
+            None => {}
+            Some(Failed::Denied) => {
+                let read_at = self.current.as_ref().expect("the record was read").version;
+                if read_at == outside.store.get(self.wire.ledger).version {
                     outside.checker.on_denied(self.wire.ledger, self.next);
                 }
                 self.later(outside, format!("no entry {}", self.next));
             }
-            Next::Unreadable => self.later(outside, format!("cannot read entry {}", self.next)),
+            Some(Failed::Unreadable) => self.later(outside, format!("cannot read entry {}", self.next)),
         }
     }
 
@@ -124,17 +119,13 @@ impl Reader {
                     Progress::Stuck => self.later(outside, "the end cannot be told".into()),
                 }
             }
-            (Phase::Reading(machine), Some(entry)) if entry == self.next => {
-                match answer {
-                    Answer::Entry(found) => {
-                        outside.checker.on_read(self.wire.ledger, entry, &found.payload);
-                        self.next = entry.next();
-                        return self.read(outside);
-                    }
-                    Answer::Absent => machine.on_miss(Miss::Absent),
-                    Answer::Unknown => machine.on_miss(Miss::Unreadable),
+            (Phase::Reading(reading), Some(entry)) => {
+                if let Some(found) = reading.on_answer(outside, slot, entry, answer) {
+                    outside.checker.on_read(self.wire.ledger, entry, &found.payload);
+                    self.next = entry.next();
+                    return self.read(outside);
                 }
-                self.ask_next(outside);
+                self.go_on(outside);
             }
             _ => {}
         }
@@ -159,9 +150,15 @@ impl Actor for Reader {
     }
 
     fn on_timer(&mut self, outside: &mut Outside) {
-        self.epoch += 1;
-        self.phase = Phase::Opening;
-        outside.ask_store(self.me, self.epoch, StoreOp::Get(self.wire.ledger));
+        match self.phase {
+            Phase::Idle => {
+                self.epoch += 1;
+                self.phase = Phase::Opening;
+                outside.ask_store(self.me, self.epoch, StoreOp::Get(self.wire.ledger));
+            }
+            Phase::Reading(_) => self.go_on(outside),
+            Phase::Opening | Phase::Asking(_) | Phase::Done => {}
+        }
     }
 
     fn die(&mut self, outside: &mut Outside) {

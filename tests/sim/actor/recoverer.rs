@@ -1,12 +1,12 @@
 //! A recovery of a ledger, as `magnetar_ledger::Client::recover` is, by somebody who tries until it is done.
 
+use super::reading::{Failed, Reading};
 use super::{Actor, Wire, outcome_of};
 use crate::sim::defect::Defect;
 use crate::sim::messages::{ActorId, HostId, Reply, StoreOp, StoreReply, Tag, Versioned};
 use crate::sim::outside::Outside;
 use crate::sim::queue::{MS, Time};
 use magnetar_ledger::protocol::quorum::{Quorum, Slots};
-use magnetar_ledger::protocol::reading::{Miss, Next, ReadMachine};
 use magnetar_ledger::protocol::record;
 use magnetar_ledger::protocol::recoverer::{Action, Recovered, RecoveryMachine};
 use magnetar_ledger::protocol::recovery::Answer;
@@ -45,8 +45,7 @@ enum Phase {
     /// The length at the end is told by the last entry.
     Measuring {
         running: Box<Running>,
-        last: EntryId,
-        read: ReadMachine,
+        read: Reading,
     },
     Closing {
         running: Box<Running>,
@@ -183,8 +182,9 @@ impl Recoverer {
         let Phase::Running(running) = std::mem::replace(&mut self.phase, Phase::Idle) else { return };
         match recovered {
             Recovered { last_entry: Some(last), length: None } => {
-                let read = ReadMachine::new(self.quorum, last, self.wire.ledger.0);
-                self.phase = Phase::Measuring { running, last, read };
+                let record = &self.current.as_ref().expect("the record was read").record;
+                let read = Reading::new(outside, &self.wire, self.quorum, record, last);
+                self.phase = Phase::Measuring { running, read };
                 self.measure(outside);
             }
             Recovered { last_entry, length } => {
@@ -195,39 +195,27 @@ impl Recoverer {
         }
     }
 
-    /// Asks the next replica for the last entry.
+    /// Goes on reading the last entry.
     fn measure(&mut self, outside: &mut Outside) {
-        let Phase::Measuring { last, read, .. } = &mut self.phase else { return };
-        let last = *last;
-        match read.poll_next() {
-            Next::Ask(slot) => {
-                let record = &self.current.as_ref().expect("the record was read").record;
-                let host = outside.hosts_of(record.ensemble_of(last))[slot];
-                let tag = Tag::Ask { slot, entry: Some(last) };
-                outside.ask_bookie(self.me, self.epoch, host, tag, self.wire.read(Some(last), Flags::NONE));
-            }
-            next => self.fail(outside, format!("the last entry, {last}: {next:?}")),
+        let Phase::Measuring { read, .. } = &mut self.phase else { return };
+        match read.go_on(outside, self.me, self.epoch, &self.wire) {
+            None => {}
+            Some(Failed::Denied) => self.fail(outside, "every replica denies the last entry".into()),
+            Some(Failed::Unreadable) => self.fail(outside, "the last entry cannot be read".into()),
         }
     }
 
-    fn on_measured(&mut self, outside: &mut Outside, entry: EntryId, answer: Answer) {
-        let Phase::Measuring { last, read, .. } = &mut self.phase else { return };
-        if *last != entry {
+    fn on_measured(&mut self, outside: &mut Outside, slot: usize, entry: EntryId, answer: Answer) {
+        let Phase::Measuring { read, .. } = &mut self.phase else { return };
+        let Some(found) = read.on_answer(outside, slot, entry, answer) else {
+            return self.measure(outside);
+        };
+        let Phase::Measuring { running, .. } = std::mem::replace(&mut self.phase, Phase::Idle) else {
             return;
-        }
-        match answer {
-            Answer::Entry(found) => {
-                let closed = LedgerState::Closed { last_entry: Some(entry), length: found.length };
-                let Phase::Measuring { running, .. } = std::mem::replace(&mut self.phase, Phase::Idle) else {
-                    return;
-                };
-                self.phase = Phase::Closing { running, closed };
-                return self.decide(outside);
-            }
-            Answer::Absent => read.on_miss(Miss::Absent),
-            Answer::Unknown => read.on_miss(Miss::Unreadable),
-        }
-        self.measure(outside);
+        };
+        let closed = LedgerState::Closed { last_entry: Some(entry), length: found.length };
+        self.phase = Phase::Closing { running, closed };
+        self.decide(outside);
     }
 
     fn on_store(&mut self, outside: &mut Outside, tag: Tag, reply: Option<StoreReply>) {
@@ -302,7 +290,9 @@ impl Actor for Recoverer {
                         running.machine.on_answer(slot, entry, answer);
                         self.act(outside);
                     }
-                    (Phase::Measuring { .. }, Some(entry)) => self.on_measured(outside, entry, answer),
+                    (Phase::Measuring { .. }, Some(entry)) => {
+                        self.on_measured(outside, slot, entry, answer);
+                    }
                     _ => {}
                 }
             }
@@ -319,8 +309,10 @@ impl Actor for Recoverer {
     }
 
     fn on_timer(&mut self, outside: &mut Outside) {
-        if matches!(self.phase, Phase::Idle) {
-            self.begin(outside);
+        match self.phase {
+            Phase::Idle => self.begin(outside),
+            Phase::Measuring { .. } => self.measure(outside),
+            Phase::Claiming | Phase::Running(_) | Phase::Closing { .. } | Phase::Done => {}
         }
     }
 

@@ -4,7 +4,8 @@
 //! A second replica is asked after the latency that nearly all reads stay below, and only while such reads are few: when
 //! every bookie is slow, asking twice would double a load that is too high already.
 
-use super::reading::Miss;
+use super::quorum::Quorum;
+use magnetar_proto::ids::{EntryId, LedgerId};
 use std::time::Duration;
 
 /// Reads whose latency is remembered: when so many have come, all counts are halved.
@@ -90,6 +91,27 @@ fn upper_bound(bucket: usize) -> Duration {
     Duration::from_secs_f64(FIRST_BUCKET_US * ((bucket + 1) as f64 / 4.0).exp2() / 1e6)
 }
 
+/// The slots that keep an entry in the order of asking, as far as nothing is known of their bookies: the readers of one
+/// ledger begin at one bookie and profit from its read-ahead, those of other ledgers at other ones.
+pub fn slots_in_order(quorum: Quorum, entry: EntryId, ledger: LedgerId) -> Vec<usize> {
+    let mut slots: Vec<usize> = quorum.write_set(entry).collect();
+    if quorum.ensemble() == quorum.write() {
+        slots.sort_unstable();
+    }
+    let by = usize::try_from(ledger.0 % slots.len() as u64).unwrap_or(0);
+    slots.rotate_left(by);
+    slots
+}
+
+/// What a replica said to a read that did not give the entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Miss {
+    /// It proves that it has no such entry.
+    Absent,
+    /// Anything else: no answer, an error, a wrong digest.
+    Unreadable,
+}
+
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -163,6 +185,16 @@ mod tests {
             speculation.on_answer(MS);
         }
         speculation
+    }
+
+    #[test]
+    fn readers_of_a_ledger_begin_at_one_bookie_where_all_have_every_entry() {
+        let all = Quorum::new(3, 3, 2).expect("valid");
+        let order = |entry, ledger| slots_in_order(all, EntryId(entry), LedgerId(ledger));
+        assert_eq!((order(0, 7), order(1, 7)), (vec![1, 2, 0], vec![1, 2, 0]));
+        assert_eq!(order(1, 9), [0, 1, 2]);
+        let striped = Quorum::new(3, 2, 2).expect("valid");
+        assert_eq!(slots_in_order(striped, EntryId(2), LedgerId(8)), [2, 0]);
     }
 
     #[test]

@@ -8,7 +8,6 @@ pub mod batching;
 pub mod hedged;
 pub mod quorum;
 pub mod read_ahead;
-pub mod reading;
 pub mod record;
 pub mod recoverer;
 pub mod recovery;

@@ -1,4 +1,4 @@
-//! The ledger from outside, as one program: over real bookies on sockets, and its machines under simulation.
+//! The ledger from outside, as one program, over real bookies on sockets. Its machines under faults: `tests/sim`.
 
 mod cluster;
 mod failures;
@@ -7,6 +7,5 @@ mod proxy;
 mod reading;
 mod replication;
 mod silent;
-mod simulation;
 mod slowness;
 mod tls;
