@@ -124,27 +124,3 @@ fn the_model_finds_the_defects_that_only_a_model_checker_found_in_bookkeeper() {
         println!("{defect:?}: {violation}, after {} steps", steps.len());
     }
 }
-
-/// `MODEL=3,3,2,3,2,2,1,1,1`: E, Qw, Qa, bookies, entries, pipeline, recoveries, attempts, losses.
-#[test]
-#[ignore = "for trying other bounds by hand"]
-fn no_schedule_of_a_named_model_loses_an_entry() {
-    let text = std::env::var("MODEL").expect("MODEL is set");
-    let numbers: Vec<u32> = text.split(',').map(|number| number.parse().expect("a number")).collect();
-    let [e, qw, qa, bookies, entries, pipeline, recoveries, attempts, losses] = numbers[..] else {
-        panic!("nine numbers")
-    };
-    let model = Model {
-        sizes: (e, qw, qa),
-        bookies: bookies as usize,
-        entries: entries.into(),
-        pipeline: pipeline.into(),
-        recoveries: recoveries as usize,
-        attempts: attempts as u8,
-        losses: losses as u8,
-        defect: None,
-    };
-    let explored = explore(&model, 20_000_000);
-    println!("{model:?}: {explored:?}");
-    assert!(explored.exhausted && explored.violation.is_none());
-}
