@@ -57,7 +57,7 @@ fn models() -> Result<()> {
             let model =
                 Model { sizes, bookies: 3, attempts: 1, defect: None, entries, pipeline, recoveries, losses };
             let begun = clock.now();
-            let explored = explore(&model, STATES_MAX);
+            let explored = explore(&model, STATES_MAX, THREADS);
             let seconds = (clock.now() - begun).as_secs_f64();
             let extent = if explored.exhausted { "all" } else { "the first" };
             println!(

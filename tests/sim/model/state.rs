@@ -1,13 +1,13 @@
 //! A state of the model, and what must hold in it.
 
-use super::Model;
-use super::digest::digest_of;
+use super::digest::{Lanes, Views, digest_of_word};
+use super::{ASKERS_MAX, BOOKIES_MAX, ENTRIES_MAX, Model};
 use crate::sim::defect::Defect;
 use bytes::Bytes;
 use magnetar_ledger::protocol::quorum::{Quorum, Slots};
 use magnetar_ledger::protocol::recoverer::RecoveryMachine;
 use magnetar_ledger::protocol::recovery::FoundEntry;
-use magnetar_ledger::protocol::writer::{PendingEntry, WriterMachine};
+use magnetar_ledger::protocol::writer::WriterMachine;
 use magnetar_proto::bookkeeper::BookieId;
 use magnetar_proto::bookkeeper::entry::DigestType;
 use magnetar_proto::bookkeeper::metadata_format::{LedgerMetadata, LedgerState};
@@ -15,75 +15,97 @@ use magnetar_proto::ids::EntryId;
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::ops::Deref;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// Names of the bookies, and the payloads of the entries.
-pub(super) const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+pub(super) const NAMES: [&str; BOOKIES_MAX] = ["a", "b", "c", "d", "e", "f"];
 
-/// See the module.
-#[derive(Clone, Hash)]
-pub(super) struct State {
-    pub(super) bookies: Vec<Bookie>,
-    pub(super) record: Record,
-    pub(super) writer: Writer,
-    pub(super) recoveries: Vec<Recovery>,
-    pub(super) losses_left: u8,
-    /// In no order: hashed apart.
-    pub(super) messages: Messages,
-}
-
-/// The record in the metadata store; changed seldom, so its digest is kept.
+/// See the module. Cloning it copies next to nothing: a step changes one of the parts.
 #[derive(Clone)]
-pub(super) struct Record {
-    now: Rc<LedgerMetadata>,
-    digest: u128,
+pub(super) struct State {
+    pub(super) bookies: [Bookie; BOOKIES_MAX],
+    pub(super) record: Part<LedgerMetadata>,
+    pub(super) writer: Part<Writer>,
+    pub(super) recoveries: Vec<Part<Recovery>>,
+    pub(super) losses_left: u8,
+    /// In no order.
+    pub(super) messages: Vec<Message>,
 }
 
-impl Record {
-    pub(super) fn new(record: LedgerMetadata) -> Self {
-        Self { digest: digest_of(&record), now: Rc::new(record) }
+/// A part of states, shared by those that have the same.
+#[derive(Clone)]
+pub(super) struct Part<T> {
+    value: Arc<T>,
+    /// `None`: it has changed since.
+    views: Option<Views>,
+}
+
+impl<T: Clone + Hash> Part<T> {
+    pub(super) fn new(value: T) -> Self {
+        Self { views: Some(Views::of(&value)), value: Arc::new(value) }
+    }
+
+    /// To be changed.
+    pub(super) fn change(&mut self) -> &mut T {
+        self.views = None;
+        Arc::make_mut(&mut self.value)
+    }
+
+    /// Looks at it again after a change.
+    pub(super) fn settle(&mut self) {
+        if self.views.is_none() {
+            self.views = Some(Views::of(&*self.value));
+        }
+    }
+
+    fn views(&self) -> &Views {
+        self.views.as_ref().expect("a step settles what it changes")
     }
 }
 
-impl Deref for Record {
-    type Target = LedgerMetadata;
+impl<T> Deref for Part<T> {
+    type Target = T;
 
-    fn deref(&self) -> &LedgerMetadata {
-        &self.now
+    fn deref(&self) -> &T {
+        &self.value
     }
 }
 
-impl Hash for Record {
-    fn hash<H: Hasher>(&self, hasher: &mut H) {
-        self.digest.hash(hasher);
-    }
-}
-
-#[derive(Clone, Default)]
-pub(super) struct Messages(pub(super) Vec<Message>);
-
-/// The same whatever the order is.
-impl Hash for Messages {
-    fn hash<H: Hasher>(&self, hasher: &mut H) {
-        self.0.iter().map(digest_of).fold(0_u128, u128::wrapping_add).hash(hasher);
-    }
-}
-
-#[derive(Clone, Default, Hash)]
+/// What a bookie keeps.
+#[derive(Clone, Copy, Default)]
 pub(super) struct Bookie {
     /// By entry, the last add confirmed that its body tells; all else follows from the id.
-    pub(super) entries: BTreeMap<EntryId, Option<EntryId>>,
+    entries: [Option<Option<EntryId>>; ENTRIES_MAX],
     pub(super) fenced: bool,
 }
 
 impl Bookie {
     pub(super) fn entry(&self, id: EntryId) -> Option<FoundEntry> {
-        let last_add_confirmed = *self.entries.get(&id)?;
+        let last_add_confirmed = self.told_by(id)?;
         Some(FoundEntry { id, last_add_confirmed, length: id.0 + 1, payload: payload(id) })
     }
 
     pub(super) fn newest(&self) -> Option<FoundEntry> {
-        self.entry(*self.entries.last_key_value()?.0)
+        let newest = self.entries.iter().rposition(|entry| entry.is_some())?;
+        self.entry(EntryId(newest as u64))
+    }
+
+    /// The last add confirmed that its copy of an entry tells; `None`: it has none.
+    pub(super) fn told_by(&self, id: EntryId) -> Option<Option<EntryId>> {
+        self.entries[id.0 as usize]
+    }
+
+    pub(super) fn store(&mut self, id: EntryId, last_add_confirmed: Option<EntryId>) {
+        self.entries[id.0 as usize] = Some(last_add_confirmed);
+    }
+
+    /// Equal for equal bookies only.
+    fn word(&self) -> u64 {
+        let code = |entry: &Option<Option<EntryId>>| match entry {
+            None => 0,
+            Some(told) => 1 + told.map_or(0, |last| last.0 + 1),
+        };
+        self.entries.iter().fold(self.fenced.into(), |word, entry| word << 8 | code(entry))
     }
 }
 
@@ -114,6 +136,13 @@ pub(super) struct Recovery {
     pub(super) done: bool,
 }
 
+impl Recovery {
+    /// Nothing comes of it any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.done && self.attempts_left == 0 && self.running.is_none() && self.closing.is_none()
+    }
+}
+
 #[derive(Clone, Hash)]
 pub(super) struct Running {
     pub(super) machine: RecoveryMachine,
@@ -123,18 +152,42 @@ pub(super) struct Running {
 }
 
 /// A request under way to a bookie.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Message {
     pub(super) bookie: u8,
     /// Who still waits for the answer: 0 is the writer.
     pub(super) asker: Option<u8>,
+    pub(super) slot: u8,
     pub(super) what: What,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum What {
-    Add { slot: u8, generation: u8, entry: PendingEntry, recovery: bool },
-    Ask { slot: u8, entry: Option<EntryId>, fencing: bool },
+    /// All that is not said here follows from the id.
+    Add {
+        generation: u8,
+        id: EntryId,
+        last_add_confirmed: Option<EntryId>,
+        recovery: bool,
+    },
+    Ask {
+        entry: Option<EntryId>,
+        fencing: bool,
+    },
+}
+
+impl Message {
+    /// Equal for equal messages of one asker to one bookie only.
+    fn word(&self) -> u64 {
+        let code = |id: Option<EntryId>| id.map_or(0, |id| id.0 + 1);
+        let fields = match self.what {
+            What::Add { generation, id, last_add_confirmed, recovery } => {
+                [1, generation.into(), id.0, code(last_add_confirmed), recovery.into()]
+            }
+            What::Ask { entry, fencing } => [2, 0, code(entry), 0, fencing.into()],
+        };
+        fields.into_iter().fold(self.slot.into(), |word, field| word << 8 | field)
+    }
 }
 
 pub(super) fn quorum(model: &Model) -> Quorum {
@@ -184,17 +237,64 @@ impl State {
         };
         let recovery = Recovery { attempts_left: model.attempts, running: None, closing: None, done: false };
         Self {
-            bookies: vec![Bookie::default(); model.bookies],
-            record: Record::new(record),
-            writer,
-            recoveries: vec![recovery; model.recoveries],
+            bookies: [Bookie::default(); BOOKIES_MAX],
+            record: Part::new(record),
+            writer: Part::new(writer),
+            recoveries: vec![Part::new(recovery); model.recoveries],
             losses_left: model.losses,
-            messages: Messages::default(),
+            messages: Vec::new(),
         }
     }
 
-    pub(super) fn digest(&self) -> u128 {
-        digest_of(self)
+    /// The same for states that differ only in the names of recoveries, and for those that differ only in the names of
+    /// bookies if these are [interchangeable](Model::bookies_are_interchangeable).
+    pub(super) fn digest(&self, model: &Model) -> u128 {
+        let mut messages = [[0_u128; 1 + ASKERS_MAX]; BOOKIES_MAX];
+        for message in &self.messages {
+            let asker = message.asker.map_or(0, |asker| usize::from(asker) + 1);
+            let slot = if model.bookies_are_interchangeable() { 0 } else { message.slot };
+            let sum = &mut messages[usize::from(message.bookie)][asker];
+            *sum = sum.wrapping_add(digest_of_word(Message { slot, ..*message }.word()));
+        }
+        let count = self.recoveries.len();
+        let orders = (0..count).map(|first| (0..count).map(move |number| (first + number) % count));
+        let digests = orders.map(|order| self.digest_in_order(model, &messages, order));
+        digests.min().unwrap_or_else(|| self.digest_in_order(model, &messages, 0..0))
+    }
+
+    /// The recoveries in this order.
+    fn digest_in_order(
+        &self,
+        model: &Model,
+        messages: &[[u128; 1 + ASKERS_MAX]; BOOKIES_MAX],
+        order: impl Iterator<Item = usize> + Clone,
+    ) -> u128 {
+        let writer = self.writer.views();
+        let recoveries = order.map(|number| (number, self.recoveries[number].views()));
+        let mut bookies = [0; BOOKIES_MAX];
+        // Beside a bookie the slot of the same number: where it is not the bookie's, no two of them change places.
+        for (number, digest) in bookies.iter_mut().enumerate().take(model.bookies) {
+            let mut lanes = Lanes::new();
+            lanes.write_u64(self.bookies[number].word());
+            lanes.write_u64(writer.bits[number]);
+            lanes.add(messages[number][0]);
+            lanes.add(messages[number][1]);
+            for (recovery, views) in recoveries.clone() {
+                lanes.write_u64(views.bits[number]);
+                lanes.add(messages[number][2 + recovery]);
+            }
+            *digest = lanes.digest();
+        }
+        if model.bookies_are_interchangeable() {
+            bookies[..model.bookies].sort_unstable();
+        }
+        let mut lanes = Lanes::new();
+        bookies[..model.bookies].iter().for_each(|digest| lanes.add(*digest));
+        lanes.add(self.record.views().rest);
+        lanes.add(writer.rest);
+        recoveries.for_each(|(_, views)| lanes.add(views.rest));
+        lanes.write_u8(self.losses_left);
+        lanes.digest()
     }
 
     /// What must hold and does not.
@@ -211,8 +311,7 @@ impl State {
         for entry in (0..settled.map_or(0, |last| last.0 + 1)).map(EntryId) {
             // What a new reader would find.
             let ensemble = bookies_of(self.record.ensemble_of(entry));
-            let holds =
-                |slot: &usize| self.bookies[usize::from(ensemble[*slot])].entries.contains_key(&entry);
+            let holds = |slot: &usize| self.bookies[usize::from(ensemble[*slot])].told_by(entry).is_some();
             let copies = quorum.write_set(entry).filter(holds).count();
             if !quorum.is_acknowledged(copies) {
                 return Some(format!("entry {entry} has {copies} copies where the record says"));

@@ -1,15 +1,13 @@
 //! What can happen next in a state, and what it leads to.
 
 use super::Model;
-use super::state::{
-    Change, Message, Record, Recovery, Running, State, What, bookies_of, ids, payload, quorum,
-};
+use super::state::{Change, Message, Part, Recovery, Running, State, What, bookies_of, ids, payload, quorum};
 use crate::sim::defect::Defect;
 use magnetar_ledger::protocol::quorum::{Quorum, Slots};
 use magnetar_ledger::protocol::record;
 use magnetar_ledger::protocol::recoverer::{self, RecoveryMachine};
 use magnetar_ledger::protocol::recovery::Answer;
-use magnetar_ledger::protocol::writer::{self, AddOutcome};
+use magnetar_ledger::protocol::writer::{self, AddOutcome, PendingEntry};
 use magnetar_proto::bookkeeper::metadata_format::LedgerState;
 use magnetar_proto::ids::EntryId;
 use std::collections::BTreeMap;
@@ -38,26 +36,25 @@ impl State {
     pub(super) fn take(&mut self, model: &Model, step: Step) {
         match step {
             Step::Append => {
-                let id = EntryId(self.writer.appended);
-                self.writer.appended += 1;
-                let _ = self.writer.machine.append(payload(id));
+                let writer = self.writer.change();
+                let _ = writer.machine.append(payload(EntryId(writer.appended)));
+                writer.appended += 1;
                 self.act(model);
             }
             Step::Record => self.record_change(model),
             Step::Begin(index) => self.begin(model, index),
             Step::Close(index) => self.close(index),
             Step::Deliver(index) => {
-                let message = self.messages.0.swap_remove(index);
+                let message = self.messages.swap_remove(index);
                 self.deliver(model, message);
             }
             Step::GiveUp(index) => {
                 self.losses_left -= 1;
-                let asker = self.messages.0[index].asker.take();
-                match self.messages.0[index].what.clone() {
-                    What::Add { slot, entry, .. } => {
-                        self.added(model, asker, slot, entry.id, AddOutcome::Failed);
-                    }
-                    What::Ask { slot, entry, .. } => {
+                let asker = self.messages[index].asker.take();
+                let Message { slot, what, .. } = self.messages[index];
+                match what {
+                    What::Add { id, .. } => self.added(model, asker, slot, id, AddOutcome::Failed),
+                    What::Ask { entry, .. } => {
                         let unknown = match model.defect {
                             Some(Defect::ErrorTakenForAbsence) => Answer::Absent,
                             _ => Answer::Unknown,
@@ -68,12 +65,15 @@ impl State {
             }
         }
         self.forget_what_means_nothing();
+        self.record.settle();
+        self.writer.settle();
+        self.recoveries.iter_mut().for_each(Part::settle);
     }
 
     /// What a step does, for people.
     pub(super) fn tell(&self, step: Step) -> String {
         match step {
-            Step::Deliver(index) | Step::GiveUp(index) => format!("{step:?}: {:?}", self.messages.0[index]),
+            Step::Deliver(index) | Step::GiveUp(index) => format!("{step:?}: {:?}", self.messages[index]),
             Step::Record => format!("{step:?}: {:?}", self.writer.change.as_ref().map(|c| &c.ensemble)),
             Step::Close(index) => format!("{step:?} at {:?}", self.recoveries[index].closing),
             Step::Append | Step::Begin(_) => format!("{step:?}"),
@@ -98,7 +98,7 @@ impl State {
                 steps.push(Step::Begin(index));
             }
         }
-        for (index, message) in self.messages.0.iter().enumerate() {
+        for (index, message) in self.messages.iter().enumerate() {
             steps.push(Step::Deliver(index));
             if self.losses_left > 0 && message.asker.is_some() {
                 steps.push(Step::GiveUp(index));
@@ -108,18 +108,17 @@ impl State {
     }
 
     fn deliver(&mut self, model: &Model, message: Message) {
-        let Message { bookie, asker, what } = message;
+        let Message { bookie, asker, slot, what } = message;
         let bookie = &mut self.bookies[usize::from(bookie)];
         match what {
-            What::Add { slot, entry, recovery, .. } => {
-                let id = entry.id;
+            What::Add { id, last_add_confirmed, recovery, .. } => {
                 if bookie.fenced && !recovery {
                     return self.added(model, asker, slot, id, AddOutcome::Fenced);
                 }
-                bookie.entries.insert(id, entry.last_add_confirmed);
+                bookie.store(id, last_add_confirmed);
                 self.added(model, asker, slot, id, AddOutcome::Stored);
             }
-            What::Ask { slot, entry, fencing } => {
+            What::Ask { entry, fencing } => {
                 bookie.fenced |= fencing;
                 let found = match entry {
                     Some(entry) => bookie.entry(entry),
@@ -135,11 +134,11 @@ impl State {
         match asker {
             None => {}
             Some(WRITER) => {
-                self.writer.machine.on_added(usize::from(slot), id, outcome);
+                self.writer.change().machine.on_added(usize::from(slot), id, outcome);
                 self.act(model);
             }
             Some(number) => {
-                if let Some(running) = &mut self.recoveries[usize::from(number) - 1].running {
+                if let Some(running) = &mut self.recoveries[usize::from(number) - 1].change().running {
                     running.machine.tell_writer(|writer| writer.on_added(usize::from(slot), id, outcome));
                 }
                 self.act_recovery(model, usize::from(number) - 1);
@@ -157,28 +156,27 @@ impl State {
     ) {
         let Some(number) = asker else { return };
         let index = usize::from(number) - 1;
-        if let Some(running) = &mut self.recoveries[index].running {
+        if let Some(running) = &mut self.recoveries[index].change().running {
             running.machine.on_answer(usize::from(slot), entry, answer);
         }
         self.act_recovery(model, index);
     }
 
     fn act(&mut self, model: &Model) {
-        while let Some(action) = self.writer.machine.poll_action() {
+        while let Some(action) = self.writer.change().machine.poll_action() {
             match action {
                 writer::Action::Send { slot, entry } => {
                     let (bookie, generation) = self.writer.slots[slot];
-                    let what = What::Add { slot: slot as u8, generation, entry, recovery: false };
-                    self.messages.0.push(Message { bookie, asker: Some(WRITER), what });
+                    self.messages.push(add(bookie, WRITER, slot, generation, &entry, false));
                 }
                 writer::Action::ChangeEnsemble { first_entry, failed, .. } => {
                     let before: Vec<u8> = self.writer.slots.iter().map(|(bookie, _)| *bookie).collect();
                     let (ensemble, slots) = replace(model, &before, failed);
                     if slots.is_empty() {
-                        self.writer.machine.on_no_replacement();
+                        self.writer.change().machine.on_no_replacement();
                         continue;
                     }
-                    self.writer.change = Some(Change { first_entry, before, ensemble, slots });
+                    self.writer.change().change = Some(Change { first_entry, before, ensemble, slots });
                     if model.defect == Some(Defect::AckBeforeChangeRecorded) {
                         self.take_over_change();
                     }
@@ -188,14 +186,14 @@ impl State {
     }
 
     fn take_over_change(&mut self) {
-        let Some(change) = &self.writer.change else { return };
-        let fresh = |slot: &usize| self.writer.slots[*slot].0 != change.ensemble[*slot];
+        let writer = self.writer.change();
+        let Some(change) = &writer.change else { return };
+        let fresh = |slot: &usize| writer.slots[*slot].0 != change.ensemble[*slot];
         let fresh: Vec<usize> = change.slots.iter().filter(fresh).collect();
-        let slots = change.slots;
         for slot in fresh {
-            self.writer.slots[slot] = (change.ensemble[slot], self.writer.slots[slot].1 + 1);
+            writer.slots[slot] = (change.ensemble[slot], writer.slots[slot].1 + 1);
         }
-        self.writer.machine.on_ensemble_changed(slots);
+        writer.machine.on_ensemble_changed(change.slots);
     }
 
     fn record_change(&mut self, model: &Model) {
@@ -204,21 +202,21 @@ impl State {
         match record::change_ensemble(&self.record, change.first_entry, &before, &ensemble) {
             Ok(changed) => {
                 if let Some(record) = changed {
-                    self.record = Record::new(record);
+                    self.record = Part::new(record);
                 }
                 self.take_over_change();
             }
-            Err(_) => self.writer.machine.on_taken_over(),
+            Err(_) => self.writer.change().machine.on_taken_over(),
         }
-        self.writer.change = None;
+        self.writer.change().change = None;
         self.act(model);
     }
 
     fn begin(&mut self, model: &Model, index: usize) {
         if let Some(record) = record::begin_recovery(&self.record) {
-            self.record = Record::new(record);
+            self.record = Part::new(record);
         }
-        let recovery = &mut self.recoveries[index];
+        let recovery = self.recoveries[index].change();
         recovery.attempts_left -= 1;
         if matches!(self.record.state, LedgerState::Closed { .. }) {
             recovery.done = true;
@@ -241,22 +239,23 @@ impl State {
     }
 
     fn act_recovery(&mut self, model: &Model, index: usize) {
-        let asker = Some(index as u8 + 1);
-        let Recovery { running: Some(running), closing, .. } = &mut self.recoveries[index] else { return };
+        let asker = index as u8 + 1;
+        let recovery = self.recoveries[index].change();
+        let Recovery { running: Some(running), closing, .. } = recovery else { return };
         while let Some(action) = running.machine.poll_action() {
             match action {
                 recoverer::Action::Ask { slot, entry } => {
                     let unfenced = model.defect == Some(Defect::RecoveryReadsUnfenced) && entry.is_some();
-                    let what = What::Ask { slot: slot as u8, entry, fencing: !unfenced };
-                    self.messages.0.push(Message { bookie: running.asked[slot], asker, what });
+                    let what = What::Ask { entry, fencing: !unfenced };
+                    let bookie = running.asked[slot];
+                    self.messages.push(Message { bookie, asker: Some(asker), slot: slot as u8, what });
                 }
                 recoverer::Action::Send { slot, mut entry } => {
                     if model.defect == Some(Defect::RecoveredTakenForConfirmed) {
                         entry.last_add_confirmed = entry.id.prev();
                     }
                     let (bookie, generation) = running.slots[slot];
-                    let what = What::Add { slot: slot as u8, generation, entry, recovery: true };
-                    self.messages.0.push(Message { bookie, asker, what });
+                    self.messages.push(add(bookie, asker, slot, generation, &entry, true));
                 }
                 recoverer::Action::Replace { first_entry, failed, .. } => {
                     let before: Vec<u8> = running.slots.iter().map(|(bookie, _)| *bookie).collect();
@@ -279,19 +278,19 @@ impl State {
                 let (last_entry, length) = (recovered.last_entry, recovered.length.unwrap_or(0));
                 *closing = Some(LedgerState::Closed { last_entry, length });
             }
-            Some(Err(_)) => self.recoveries[index].running = None,
+            Some(Err(_)) => recovery.running = None,
         }
     }
 
     fn close(&mut self, index: usize) {
-        let recovery = &mut self.recoveries[index];
+        let recovery = self.recoveries[index].change();
         let closed = recovery.closing.take().expect("the end was found");
         let running = recovery.running.take().expect("by an attempt");
         recovery.done = true;
         let segments = running.segments.iter().map(|(first, ensemble)| (*first, ids(ensemble))).collect();
         let wanted = record::close_recovered(&self.record, closed, &segments);
         if let Some(record) = wanted.expect("nobody opens a ledger again") {
-            self.record = Record::new(record);
+            self.record = Part::new(record);
         }
     }
 
@@ -300,43 +299,57 @@ impl State {
     fn forget_what_means_nothing(&mut self) {
         if matches!(self.record.state, LedgerState::Closed { .. }) {
             // Recoveries take the end as they find it, and what they have under way can only fence and add copies.
-            for recovery in &mut self.recoveries {
-                *recovery = Recovery { attempts_left: 0, running: None, closing: None, done: true };
+            for recovery in self.recoveries.iter_mut().filter(|recovery| !recovery.is_over()) {
+                *recovery.change() = Recovery { attempts_left: 0, running: None, closing: None, done: true };
             }
-            self.messages.0.retain(|message| message.asker == Some(WRITER));
+            self.messages.retain(|message| message.asker == Some(WRITER));
         }
-        let (writer, recoveries) = (&self.writer, &self.recoveries);
-        let waits = |asker: u8, what: &What| match (asker, what) {
-            (WRITER, What::Add { slot, generation, .. }) => {
-                writer.machine.failure().is_none() && writer.slots[usize::from(*slot)].1 == *generation
+        let (writer, recoveries) = (&*self.writer, &self.recoveries);
+        let waits = |asker: u8, slot: usize, what: &What| match (asker, what) {
+            (WRITER, What::Add { generation, .. }) => {
+                writer.machine.failure().is_none() && writer.slots[slot].1 == *generation
             }
             (number, what) => {
                 let recovery = &recoveries[usize::from(number) - 1];
                 recovery.closing.is_none()
                     && recovery.running.as_ref().is_some_and(|running| match what {
-                        What::Add { slot, generation, .. } => {
-                            running.slots[usize::from(*slot)].1 == *generation
-                        }
-                        What::Ask { entry, .. } => entry.is_some() || !running.machine.is_fenced(),
+                        What::Add { generation, .. } => running.slots[slot].1 == *generation,
+                        What::Ask { entry, .. } => running.machine.awaits(*entry),
                     })
             }
         };
-        for message in &mut self.messages.0 {
-            message.asker = message.asker.filter(|asker| waits(*asker, &message.what));
+        for message in &mut self.messages {
+            let slot = usize::from(message.slot);
+            message.asker = message.asker.filter(|asker| waits(*asker, slot, &message.what));
         }
         let bookies = &self.bookies;
-        self.messages.0.retain(|message| {
+        self.messages.retain(|message| {
             let bookie = &bookies[usize::from(message.bookie)];
             message.asker.is_some()
-                || match &message.what {
-                    What::Add { entry, recovery, .. } => {
-                        let known = bookie.entries.get(&entry.id);
-                        known != Some(&entry.last_add_confirmed) && (*recovery || !bookie.fenced)
+                || match message.what {
+                    What::Add { id, last_add_confirmed, recovery, .. } => {
+                        bookie.told_by(id) != Some(last_add_confirmed) && (recovery || !bookie.fenced)
                     }
-                    What::Ask { fencing, .. } => *fencing && !bookie.fenced,
+                    What::Ask { fencing, .. } => fencing && !bookie.fenced,
                 }
         });
+        // Where nobody waits, what else the request says changes nothing.
+        for message in self.messages.iter_mut().filter(|message| message.asker.is_none()) {
+            message.slot = 0;
+            match &mut message.what {
+                What::Add { generation, .. } => *generation = 0,
+                What::Ask { entry, .. } => *entry = None,
+            }
+        }
     }
+}
+
+/// The request to keep an entry. Its bytes are the model's to make up again: they must be those that the writer gave it.
+fn add(bookie: u8, asker: u8, slot: usize, generation: u8, entry: &PendingEntry, recovery: bool) -> Message {
+    let PendingEntry { id, payload: bytes, length, last_add_confirmed } = entry;
+    assert!(*bytes == payload(*id) && *length == id.0 + 1, "another entry than was appended");
+    let what = What::Add { generation, id: *id, last_add_confirmed: *last_add_confirmed, recovery };
+    Message { bookie, asker: Some(asker), slot: slot as u8, what }
 }
 
 /// The ensemble with the first bookies that are not in it in the failed slots.

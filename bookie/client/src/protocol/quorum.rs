@@ -1,6 +1,7 @@
 //! Which bookies an entry goes to, and when enough of them have answered.
 
 use magnetar_proto::ids::EntryId;
+use std::hash::{Hash, Hasher};
 
 /// Ensemble (E), write quorum (Qw) and ack quorum (Qa), with E >= Qw >= Qa >= 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -19,8 +20,16 @@ pub const ENSEMBLE_MAX: usize = 64;
 pub struct InvalidQuorum;
 
 /// A set of slots of the ensemble.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Slots(u64);
+
+/// As 128 bits, which nothing else in a machine is hashed as: so a hasher can tell slots from ids, and see that two machines
+/// differ only in the order of their slots.
+impl Hash for Slots {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        hasher.write_u128(self.0.into());
+    }
+}
 
 impl Slots {
     /// No slot.

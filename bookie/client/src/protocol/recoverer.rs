@@ -120,6 +120,15 @@ impl RecoveryMachine {
         self.go_on();
     }
 
+    /// Whether an answer about the entry, or the newest one, can still change anything.
+    pub fn awaits(&self, entry: Option<EntryId>) -> bool {
+        match (&self.phase, entry) {
+            (Phase::Fencing(_), entry) => entry.is_none(),
+            (Phase::Copying(copying), Some(entry)) => copying.index_of(entry).is_some(),
+            (Phase::Copying(_), None) | (Phase::Ended(_), _) => false,
+        }
+    }
+
     /// What became of copies that were sent, reported to the machine that keeps count of them (see
     /// [`WriterMachine::on_added`]); and of bookies that were to be replaced.
     pub fn tell_writer(&mut self, tell: impl FnOnce(&mut WriterMachine)) {
@@ -178,10 +187,15 @@ impl Copying {
         self.writer.last_add_pushed().map_or(EntryId::ZERO, EntryId::next)
     }
 
+    /// The place among the probes of the one about the entry, if there is one.
+    fn index_of(&self, entry: EntryId) -> Option<usize> {
+        let index = usize::try_from(entry.0.checked_sub(self.front().0)?).ok()?;
+        (index < self.probes.len()).then_some(index)
+    }
+
     fn on_answer(&mut self, entry: EntryId, answer: Answer) {
-        let index = entry.0.checked_sub(self.front().0).and_then(|index| usize::try_from(index).ok());
-        if let Some(probe) = index.and_then(|index| self.probes.get_mut(index)) {
-            probe.on_answer(answer);
+        if let Some(index) = self.index_of(entry) {
+            self.probes[index].on_answer(answer);
         }
     }
 
@@ -318,6 +332,18 @@ mod tests {
         machine.on_answer(1, Some(EntryId(5)), Answer::Unknown);
         machine.on_answer(2, Some(EntryId(5)), Answer::Unknown);
         assert_eq!(machine.outcome(), Some(Err(RecoveryFailure::Unknown(EntryId(5)))));
+    }
+
+    #[test]
+    fn an_answer_is_awaited_as_long_as_it_can_change_anything() {
+        let mut machine = fenced();
+        let awaits = |machine: &RecoveryMachine, id| machine.awaits(Some(EntryId(id)));
+        assert!(!machine.awaits(None) && !awaits(&machine, 4) && awaits(&machine, 5) && awaits(&machine, 8));
+        assert!(!awaits(&machine, 9), "it was not asked for");
+        machine.on_answer(0, Some(EntryId(5)), entry(5, Some(4)));
+        assert!(!awaits(&machine, 5) && awaits(&machine, 6));
+        absent(&mut machine, 6);
+        assert!(!awaits(&machine, 7));
     }
 
     #[test]
