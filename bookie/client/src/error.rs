@@ -12,7 +12,10 @@ pub enum LedgerError {
     #[error("ledger {0} has been fenced by a newer owner")]
     Fenced(LedgerId),
     /// Too few bookies answer. Writing: open a new ledger. Reading or recovering: try again later.
-    #[error("ledger {ledger}: too few bookies answer ({reason}); check that the bookies are running")]
+    #[error(
+        "ledger {ledger}: too few bookies answer ({reason}); check that the bookies run, and that none is read-only because \
+         its disk is full"
+    )]
     NotEnoughBookies {
         /// The ledger.
         ledger: LedgerId,
