@@ -67,7 +67,13 @@ impl Source {
                 count => bytes / count,
             };
             let rest = Wanted { first: next, last: wanted.last, bytes: wanted.bytes.saturating_sub(bytes) };
-            let run = match self.next_run(rest, average, singles).await {
+            let mut run = self.next_run(rest, average, singles).await;
+            if let Err(error) = &run
+                && self.is_elsewhere(error).await?
+            {
+                run = self.next_run(rest, average, singles).await;
+            }
+            let run = match run {
                 Ok(run) => run,
                 Err(error) if entries.is_empty() => return Err(error),
                 // What follows is asked for again by the next read, which then reports the error.
@@ -89,8 +95,36 @@ impl Source {
 
     /// One entry with its header.
     pub(crate) async fn read_one(&self, entry: EntryId) -> Result<Opened, LedgerError> {
+        let read = self.single(entry).await;
+        match &read {
+            Err(error) if self.is_elsewhere(error).await? => self.single(entry).await,
+            _ => read,
+        }
+    }
+
+    async fn single(&self, entry: EntryId) -> Result<Opened, LedgerError> {
         let run = self.run(entry, 1, 0).await?;
         run.into_iter().next().ok_or(LedgerError::NoSuchEntry(self.id, entry))
+    }
+
+    /// Whether a read has failed by a record that is not the newest: re-replication may have moved what it looked for. Then
+    /// the newest is the one to go by from now on. An entry is neither absent nor unreadable before this has been asked.
+    async fn is_elsewhere(&self, failure: &LedgerError) -> Result<bool, LedgerError> {
+        let unreadable = matches!(failure, LedgerError::Unreadable { .. });
+        if !unreadable && !matches!(failure, LedgerError::NoSuchEntry(..)) {
+            return Ok(false);
+        }
+        let fresh = match metadata::read(self.client.metadata_store(), self.id).await {
+            Ok(fresh) => fresh.metadata,
+            // What is wrong with the replicas stays true, and says more.
+            Err(LedgerError::Metadata(_)) if unreadable => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let changed = self.view.record().segments != fresh.segments;
+        if changed {
+            self.view.set_record(fresh);
+        }
+        Ok(changed)
     }
 
     /// At least one entry from the start of what is wanted.
@@ -109,7 +143,7 @@ impl Source {
         let fitting = (bytes / average.max(1)) as u64;
         let count = left.min(fitting).min(singles).max(1);
         let mut run = Vec::new();
-        for read in join_all((first.0..first.0 + count).map(|entry| self.read_one(EntryId(entry)))).await {
+        for read in join_all((first.0..first.0 + count).map(|entry| self.single(EntryId(entry)))).await {
             match read {
                 Ok(opened) => run.push(opened),
                 Err(error) if run.is_empty() => return Err(error),
@@ -119,28 +153,8 @@ impl Source {
         Ok(run)
     }
 
-    /// Up to `count` entries that have the same replicas; at least one. When every replica denies the first, the record is
-    /// read again once: re-replication may have moved it.
+    /// Up to `count` entries that have the same replicas; at least one.
     async fn run(&self, first: EntryId, count: u64, bytes: usize) -> Result<Vec<Opened>, LedgerError> {
-        match self.run_from_replicas(first, count, bytes).await {
-            Err(LedgerError::NoSuchEntry(..)) => {
-                let fresh = metadata::read(self.client.metadata_store(), self.id).await?.metadata;
-                if self.view.record().segments == fresh.segments {
-                    return Err(LedgerError::NoSuchEntry(self.id, first));
-                }
-                self.view.set_record(fresh);
-                self.run_from_replicas(first, count, bytes).await
-            }
-            other => other,
-        }
-    }
-
-    async fn run_from_replicas(
-        &self,
-        first: EntryId,
-        count: u64,
-        bytes: usize,
-    ) -> Result<Vec<Opened>, LedgerError> {
         let record = self.view.record();
         let count = count.min(entries_in_segment(&record, first));
         let ensemble = record.ensemble_of(first);

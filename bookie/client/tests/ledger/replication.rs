@@ -204,6 +204,23 @@ async fn a_bookie_is_emptied_while_it_serves() {
     assert!(drain::draining(&cluster.metadata).await.expect("read").is_empty());
 }
 
+/// By its old record a reader could only say that nobody answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_from_before_finds_what_was_moved_when_its_old_bookies_are_gone() {
+    let mut cluster = Cluster::start(2).await;
+    let one = LedgerOptions { ensemble: 1, write_quorum: 1, ack_quorum: 1, ..options() };
+    let ledger = written(&cluster, one, 20).await;
+    let reader = cluster.client.open(ledger, b"").await.expect("closed");
+    let record = cluster.client.metadata(ledger).await.expect("metadata");
+    let holder = usize::from(record.last_segment().1[0] == Cluster::id(1));
+    let recovery = recovering(&cluster, 1 - holder, impatient()).await;
+    drain::request(&cluster.metadata, &Cluster::id(holder)).await.expect("asked");
+    until("moved", async || !names(&cluster, ledger, &Cluster::id(holder)).await).await;
+    recovery.stop().await;
+    cluster.stop(holder).await;
+    assert_eq!(read_all(&reader, 19).await, payloads(20));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_that_names_a_bookie_without_the_entries_is_found_out() {
     let cluster = Cluster::start(4).await;
