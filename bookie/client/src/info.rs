@@ -3,8 +3,8 @@
 //! They are rare, so each has a connection of its own. Asked by placement and by re-replication. An answer that did not
 //! come, or was not understood, is an error: never an empty list.
 
+use crate::connection::Context;
 use bytes::{Bytes, BytesMut};
-use magnetar_common::Environment;
 use magnetar_common::net::Stream;
 use magnetar_proto::bookkeeper::v3::{self, OperationType, Request, Response};
 use magnetar_proto::bookkeeper::{Code, frame};
@@ -34,7 +34,7 @@ pub(crate) enum AskError {
 
 /// The encoded list of the entries that a bookie holds of a ledger; `None`: it proves that it knows no such ledger.
 pub(crate) async fn entries(
-    env: &Environment,
+    context: &Context,
     address: &str,
     ledger: LedgerId,
 ) -> Result<Option<Bytes>, AskError> {
@@ -44,7 +44,7 @@ pub(crate) async fn entries(
         }),
         ..question(OperationType::GetListOfEntriesOfLedger)
     };
-    let response = ask(env, address, &request).await?;
+    let response = ask(context, address, &request).await?;
     match Code::from_v3(response.status) {
         Code::NoLedger => return Ok(None),
         Code::Ok => {}
@@ -58,12 +58,12 @@ pub(crate) async fn entries(
 }
 
 /// The bytes that a bookie still has room for.
-pub(crate) async fn free_bytes(env: &Environment, address: &str) -> Result<u64, AskError> {
+pub(crate) async fn free_bytes(context: &Context, address: &str) -> Result<u64, AskError> {
     let request = Request {
         get_bookie_info_request: Some(v3::GetBookieInfoRequest { requested: Some(FREE_DISK_SPACE) }),
         ..question(OperationType::GetBookieInfo)
     };
-    let response = ask(env, address, &request).await?;
+    let response = ask(context, address, &request).await?;
     if Code::from_v3(response.status) != Code::Ok {
         return Err(AskError::Refused(Code::from_v3(response.status)));
     }
@@ -76,12 +76,13 @@ fn question(operation: OperationType) -> Request {
     Request { header: v3::request_header(operation, 1), ..Request::default() }
 }
 
-async fn ask(env: &Environment, address: &str, request: &Request) -> Result<Response, AskError> {
+async fn ask(context: &Context, address: &str, request: &Request) -> Result<Response, AskError> {
     let exchange = async {
-        let Stream { mut reader, mut writer, .. } = env.network.connect(address).await?;
+        let Stream { mut reader, mut writer, .. } = context.dial(address).await?;
         let mut buffer = BytesMut::new();
         v3::encode(request, &mut buffer);
         writer.write_all(&buffer).await?;
+        writer.flush().await?;
         buffer.clear();
         let mut decoder = frame::Decoder::new(FRAME_BYTES_MAX);
         loop {
@@ -95,6 +96,6 @@ async fn ask(env: &Environment, address: &str, request: &Request) -> Result<Resp
     };
     tokio::select! {
         answer = exchange => answer,
-        () = env.clock.sleep(ANSWER_MAX) => Err(AskError::Silent),
+        () = context.env.clock.sleep(ANSWER_MAX) => Err(AskError::Silent),
     }
 }

@@ -17,13 +17,16 @@ pub(crate) use request::{Add, AddDone, AddReply, BatchAnswer, ENTRY_OVERHEAD, Re
 
 use magnetar_common::Environment;
 use magnetar_common::bookies::BookieDirectory;
+use magnetar_common::net::Stream;
 use magnetar_common::net::tls::TlsClient;
 use magnetar_proto::bookkeeper::BookieId;
 use magnetar_proto::bookkeeper::v2::{Flags, MasterKey};
 use magnetar_proto::ids::{EntryId, LedgerId};
 use request::{BatchRead, Outgoing, Read};
+use std::io;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 
 /// What all connections of a client have in common.
@@ -34,6 +37,26 @@ pub(crate) struct Context {
     /// Every connection is upgraded; a bookie that offers no TLS is not spoken to.
     pub(crate) tls: Option<Arc<TlsClient>>,
     pub(crate) load: Arc<Load>,
+}
+
+/// Longer connection attempts, with their handshakes, are given up.
+const CONNECT_MAX: Duration = Duration::from_secs(3);
+
+impl Context {
+    /// A connection to a bookie at `host:port` that is ready for requests, upgraded to TLS if that is asked for.
+    pub(crate) async fn dial(&self, address: &str) -> io::Result<Stream> {
+        let connected = async {
+            let stream = self.env.network.connect(address).await?;
+            match &self.tls {
+                Some(tls) => start_tls::start(stream, address, tls).await,
+                None => Ok(stream),
+            }
+        };
+        tokio::select! {
+            stream = connected => stream,
+            () = self.env.clock.sleep(CONNECT_MAX) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
 }
 
 /// A handle to the connection. Clones share it; its task ends with the last one.

@@ -2,15 +2,13 @@
 
 use super::live::Live;
 use super::request::Outgoing;
-use super::{Context, Shared, start_tls};
+use super::{Context, Shared};
 use magnetar_common::net::Stream;
 use magnetar_proto::bookkeeper::BookieId;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Longer connection attempts, with their handshakes, are given up.
-const CONNECT_MAX: Duration = Duration::from_secs(3);
 /// After a failed attempt requests fail at once for so long, instead of each waiting for another attempt. Doubles from
 /// failure to failure.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
@@ -55,19 +53,8 @@ fn fail(shared: &Shared, batch: &mut Vec<Outgoing>) {
     batch.drain(..).for_each(|request| shared.fail(request));
 }
 
-/// A connection that is ready for requests, within the time that is given to it.
 async fn connect(bookie: &BookieId, context: &Context) -> io::Result<Stream> {
     let address = context.directory.resolve(bookie);
     let address = address.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "it is not registered"))?;
-    let connected = async {
-        let stream = context.env.network.connect(&address).await?;
-        match &context.tls {
-            Some(tls) => start_tls::start(stream, &address, tls).await,
-            None => Ok(stream),
-        }
-    };
-    tokio::select! {
-        stream = connected => stream,
-        () = context.env.clock.sleep(CONNECT_MAX) => Err(io::ErrorKind::TimedOut.into()),
-    }
+    context.dial(&address).await
 }

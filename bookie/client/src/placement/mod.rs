@@ -168,7 +168,7 @@ fn choose(
     let candidates: Vec<Candidate> = fit.filter_map(candidate).collect();
     // Where there is no choice, weights do not matter.
     if policy.weigh_free_space && candidates.len() > slots.len() {
-        client.space().refresh(client.directory(), client.env());
+        client.space().refresh(client.pool().context());
     }
     let seed = client.env().random.next_u64();
     place(slots, needs.write_quorum, &candidates, policy.rule(), trust, seed)

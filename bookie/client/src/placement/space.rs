@@ -1,10 +1,9 @@
 //! How much free space each bookie has, as it tells when asked. An hour-old figure is as good as a new one for a choice by
 //! chance; so bookies are asked in the background, and only while somebody chooses.
 
+use crate::connection::Context;
 use crate::info;
 use hashbrown::HashMap;
-use magnetar_common::Environment;
-use magnetar_common::bookies::BookieDirectory;
 use magnetar_proto::bookkeeper::BookieId;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -36,21 +35,21 @@ impl Space {
     }
 
     /// Asks every writable bookie in the background, unless that was done a short while ago.
-    pub(crate) fn refresh(&self, directory: &BookieDirectory, env: &Environment) {
+    pub(crate) fn refresh(&self, context: &Context) {
         {
-            let mut state = self.state();
-            if env.clock.now() < state.next_round {
+            let (mut state, now) = (self.state(), context.env.clock.now());
+            if now < state.next_round {
                 return;
             }
-            state.next_round = env.clock.now() + INTERVAL;
+            state.next_round = now + INTERVAL;
         }
-        let (space, directory, env) = (self.clone(), directory.clone(), env.clone());
+        let (space, context) = (self.clone(), context.clone());
         tokio::spawn(async move {
-            let bookies = directory.now();
+            let bookies = context.directory.now();
             let mut found = HashMap::new();
             // One after the other: nobody waits for it.
             for (bookie, service) in bookies.writable() {
-                if let Ok(free) = info::free_bytes(&env, &service.address()).await {
+                if let Ok(free) = info::free_bytes(&context, &service.address()).await {
                     found.insert(bookie.clone(), free);
                 }
             }

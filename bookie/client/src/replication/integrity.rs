@@ -103,7 +103,7 @@ impl Integrity {
         let Ok(quorum) = quorum_of(ledger, record) else { return false };
         let bookies = self.client.directory().now();
         let Some(address) = bookies.info(&self.me).map(|info| info.address()) else { return false };
-        let holdings = match info::entries(self.client.env(), &address, ledger).await {
+        let holdings = match info::entries(self.client.pool().context(), &address, ledger).await {
             Ok(None) => Holdings::default(),
             Ok(Some(list)) => match Holdings::decode(list) {
                 Ok(holdings) => holdings,

@@ -216,7 +216,7 @@ impl Repair<'_> {
     async fn holdings(&self, bookie: &BookieId) -> Result<Holdings, RepairError> {
         let bookies = self.client.directory().now();
         let address = bookies.info(bookie).ok_or_else(|| RepairError::Left(bookie.clone()))?.address();
-        match info::entries(self.client.env(), &address, self.ledger).await {
+        match info::entries(self.client.pool().context(), &address, self.ledger).await {
             Ok(None) => Ok(Holdings::default()),
             Ok(Some(list)) => {
                 let malformed = |error| RepairError::Malformed { bookie: bookie.clone(), error };
