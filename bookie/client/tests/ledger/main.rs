@@ -1,6 +1,7 @@
 //! The ledger from outside, as one program, over real bookies on sockets. Its machines under faults: `tests/sim`.
 
 mod cluster;
+mod copies;
 mod failures;
 mod ledgers;
 mod proxy;
