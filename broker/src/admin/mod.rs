@@ -4,6 +4,7 @@
 //! the policy store, the topic registry or a topic's handle, and the outcome into a status code: it must never hold
 //! state of its own, nor touch a ledger or a cursor.
 
+mod bookie_affinity;
 mod brokers;
 mod bundles;
 mod change;
@@ -70,6 +71,7 @@ pub fn router(service: Arc<BrokerService>) -> Router {
         .merge(tenants::routes())
         .merge(bundles::routes())
         .merge(namespaces::routes())
+        .merge(bookie_affinity::routes())
         .merge(namespace_topics::routes())
         .merge(policies::routes())
         .merge(permissions::of_namespaces())

@@ -31,8 +31,10 @@ async fn read(service: Service, Namespace(name): Namespace) -> AdminResult<Json<
 async fn create(service: Service, Namespace(name): Namespace, body: Body) -> AdminResult<NoContent> {
     let policies = first_policies(&service, body.optional_json()?.unwrap_or_default())?;
     service.store.create_namespace(&name, &policies).await?;
-    if let Some(cluster) = &service.cluster {
-        cluster.boundaries().reset(&name, &policies.bundles).await?;
+    match &service.cluster {
+        Some(cluster) => cluster.boundaries().reset(&name, &policies.bundles).await?,
+        // Nor does what was set for an earlier one of that name count.
+        None => service.store.set_bookie_affinity(&name, None).await?,
     }
     Ok(NoContent)
 }

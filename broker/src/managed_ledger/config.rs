@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use magnetar_common::clock::SharedClock;
 use magnetar_common::metadata::SharedMetadata;
+use magnetar_ledger::placement::Isolation;
 use magnetar_ledger::{Client, LedgerOptions};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -51,6 +52,8 @@ pub struct MlConfig {
     pub retention: Retention,
     /// The password of the ledgers. Default empty, as Pulsar's.
     pub password: Bytes,
+    /// Which bookies new ledgers may lie on; those there are stay where they are. Default any.
+    pub isolation: Isolation,
 }
 
 impl Default for MlConfig {
@@ -64,6 +67,7 @@ impl Default for MlConfig {
             max_ledger_age: Duration::from_secs(4 * 60 * 60),
             retention: Retention::NONE,
             password: Bytes::new(),
+            isolation: Isolation::default(),
         }
     }
 }
@@ -79,6 +83,7 @@ impl MlConfig {
         if let Some(cursor) = cursor {
             custom.insert("pulsar/cursor".to_owned(), Bytes::from(cursor.to_owned()));
         }
+        custom.extend(self.isolation.to_custom());
         LedgerOptions {
             ensemble: self.ensemble,
             write_quorum: self.write_quorum,

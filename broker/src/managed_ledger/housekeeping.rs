@@ -8,6 +8,7 @@ use super::tail::{Tail, entries_of};
 use super::{config::Retention, trim};
 use futures_util::future::FutureExt;
 use magnetar_ledger::LedgerError;
+use magnetar_ledger::placement::Isolation;
 use magnetar_proto::ids::{LedgerId, Position};
 use std::time::Duration;
 
@@ -46,6 +47,11 @@ impl ManagedLedger {
     /// Changes how long consumed entries are kept, from the next trim on.
     pub fn set_retention(&mut self, retention: Retention) {
         self.config.retention = retention;
+    }
+
+    /// Ledgers that are made from now on lie on these bookies.
+    pub fn set_isolation(&mut self, isolation: Isolation) {
+        self.config.isolation = isolation;
     }
 
     /// How long consumed entries are kept.

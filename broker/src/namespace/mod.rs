@@ -3,6 +3,7 @@
 //! The protocol and the admin API call it for every name a client mentions. It must never know of commands, HTTP or
 //! entries. Records live in the metadata store in the form in which Pulsar keeps them there.
 
+mod bookie_affinity;
 mod bootstrap;
 mod error;
 mod isolation;
@@ -18,6 +19,7 @@ mod tests;
 pub mod topic_list;
 mod topic_policies;
 
+pub use bookie_affinity::BookieAffinityGroup;
 pub use bootstrap::bootstrap;
 pub use error::{LoadError, StoreError};
 pub use ownership::{

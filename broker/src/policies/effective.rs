@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use magnetar_ledger::placement::Isolation;
 use serde_json::{Map, Value};
 
 use crate::managed_ledger::Retention;
@@ -54,6 +55,8 @@ pub struct TopicPolicies {
     pub delayed_delivery: bool,
     /// A producer that does not encrypt is refused.
     pub encryption_required: bool,
+    /// Which bookies new ledgers may lie on.
+    pub isolation: Isolation,
 }
 
 impl Default for TopicPolicies {
@@ -73,12 +76,14 @@ impl Default for TopicPolicies {
             subscription_types: Vec::new(),
             delayed_delivery: true,
             encryption_required: false,
+            isolation: Isolation::default(),
         }
     }
 }
 
 impl TopicPolicies {
-    /// Reads Pulsar's record of a namespace, and a topic's own of the same form, which wins policy by policy.
+    /// Reads Pulsar's record of a namespace, and a topic's own of the same form, which wins policy by policy. Neither says
+    /// anything of bookies.
     pub fn new(namespace: &Map<String, Value>, topic: &Map<String, Value>) -> Self {
         let find =
             |name: &str| topic.get(name).or_else(|| namespace.get(name)).filter(|value| !value.is_null());
@@ -116,6 +121,7 @@ impl TopicPolicies {
                 .and_then(|policy| policy.get("active")?.as_bool())
                 .unwrap_or(true),
             encryption_required: flag("encryption_required").unwrap_or(false),
+            isolation: Isolation::default(),
         }
     }
 

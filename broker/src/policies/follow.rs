@@ -28,6 +28,7 @@ impl Concerned {
             Concerned::All => true,
             Concerned::Key(key) => {
                 *key == layout::namespace(topic.namespace())
+                    || *key == layout::local_policies(topic.namespace())
                     || *key == crate::namespace::topic_policies_key(topic)
             }
         }
@@ -43,10 +44,12 @@ pub async fn follow(
     clock: SharedClock,
 ) {
     let mut of_namespaces = metadata.watch(layout::POLICIES);
+    let mut of_bookies = metadata.watch(layout::LOCAL_POLICIES);
     let mut of_topics = metadata.watch(TOPIC_POLICIES);
     loop {
         let event = tokio::select! {
             event = of_namespaces.next() => event,
+            event = of_bookies.next() => event,
             event = of_topics.next() => event,
         };
         let concerned = match event {

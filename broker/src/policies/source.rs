@@ -3,6 +3,7 @@
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use magnetar_common::topic_name::TopicName;
+use magnetar_ledger::placement::Isolation;
 use serde_json::{Map, Value};
 
 use super::effective::TopicPolicies;
@@ -36,7 +37,10 @@ impl PolicySource for StoredPolicies {
                 None => Map::new(),
             };
             let own = store.topic_policies(&topic).await?.unwrap_or_default();
-            Ok(TopicPolicies::new(&namespace, &own))
+            let group = store.bookie_affinity(topic.namespace()).await?.unwrap_or_default();
+            let named = |names: &Option<String>| names.clone().unwrap_or_default();
+            let isolation = Isolation::named(&named(&group.primary), &named(&group.secondary));
+            Ok(TopicPolicies { isolation, ..TopicPolicies::new(&namespace, &own) })
         }
         .boxed()
     }
@@ -68,5 +72,47 @@ fn as_object(value: serde_json::Result<Value>) -> Map<String, Value> {
     match value {
         Ok(Value::Object(object)) => object,
         _ => Map::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::namespace::Policies;
+    use bytes::Bytes;
+    use magnetar_common::layout;
+    use magnetar_common::metadata::{Expect, MemoryStore, SharedMetadata};
+    use serde_json::json;
+    use std::sync::Arc;
+
+    /// The record as Pulsar's broker writes it.
+    #[tokio::test]
+    async fn the_bookies_of_a_namespace_are_read_from_pulsars_record_and_changed_in_it() {
+        let metadata: SharedMetadata = Arc::new(MemoryStore::new());
+        let topic: TopicName = "persistent://public/default/t".parse().expect("a name");
+        let policies = serde_json::to_vec(&Policies::default()).expect("JSON");
+        let key = layout::namespace(topic.namespace());
+        metadata.put(&key, policies.into(), Expect::Missing).await.expect("put");
+        let key = layout::local_policies(topic.namespace());
+        let record = json!({
+            "bundles": {"boundaries": ["0x00000000", "0xffffffff"], "numBundles": 1},
+            "bookieAffinityGroup": {
+                "bookkeeperAffinityGroupPrimary": "fast, near",
+                "bookkeeperAffinityGroupSecondary": "slow"
+            },
+            "namespaceAntiAffinityGroup": null,
+            "migrated": false
+        });
+        metadata.put(&key, record.to_string().into(), Expect::Missing).await.expect("put");
+        let store = NamespaceStore::new(metadata.clone());
+        let source = StoredPolicies(store.clone());
+        let isolation = async || source.of(&topic).await.expect("policies").isolation;
+        assert_eq!(isolation().await, Isolation::named("fast,near", "slow"));
+
+        store.set_bookie_affinity(topic.namespace(), None).await.expect("removed");
+        assert_eq!(isolation().await, Isolation::default());
+        let bytes: Bytes = metadata.get(&key).await.expect("read").expect("there").bytes;
+        let left: Value = serde_json::from_slice(&bytes).expect("JSON");
+        assert_eq!((&left["bundles"], &left["migrated"]), (&record["bundles"], &record["migrated"]));
     }
 }

@@ -121,12 +121,14 @@ struct Inputs {
 /// Opens the topic's managed ledger and cursors (creating the ledger if there is none), and starts its task.
 ///
 /// An earlier owner of the ledger, wherever it is, gets nothing acknowledged any more.
-pub async fn open(env: TopicEnv, name: TopicName) -> Result<Handle, TopicError> {
+pub async fn open(mut env: TopicEnv, name: TopicName) -> Result<Handle, TopicError> {
     if name.domain() == Domain::NonPersistent {
         return super::volatile::open(env, name).await;
     }
     let policies = env.policies.of(&name).await;
     let policies = policies.map_err(|error| TopicError::NotReady(format!("read the policies: {error}")))?;
+    // The cursors' ledgers lie where the topic's do.
+    env.config.isolation = policies.isolation.clone();
     let ml_name = name.managed_ledger_name();
     let ml = ManagedLedger::open(env.managed_ledgers.clone(), &ml_name, env.config.clone()).await;
     let ml = ml.map_err(|error| TopicError::NotReady(format!("open the managed ledger: {error}")))?;

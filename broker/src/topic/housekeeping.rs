@@ -63,6 +63,9 @@ impl Topic {
             return;
         }
         self.ml.set_retention(policies.retention);
+        self.ml.set_isolation(policies.isolation.clone());
+        // Of cursors that are made from now on; the others go on as they began until the topic is loaded again.
+        self.env.config.isolation = policies.isolation.clone();
         self.policies = policies;
         let limits = self.dispatch_limits();
         for subscription in self.subscriptions.values_mut() {

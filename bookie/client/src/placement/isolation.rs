@@ -28,6 +28,11 @@ pub struct Isolation {
 }
 
 impl Isolation {
+    /// Of groups as Pulsar's tools name them: one name, or several with commas between them.
+    pub fn named(primary: &str, secondary: &str) -> Self {
+        Self { primary: split(primary), secondary: split(secondary) }
+    }
+
     /// What a ledger's custom metadata says. A policy that is not understood isolates nothing.
     pub fn of(custom: &BTreeMap<String, Bytes>) -> Self {
         let Some(bytes) = custom.get(KEY) else { return Self::default() };
@@ -75,12 +80,15 @@ impl Isolation {
 
 /// A list, or names with commas between them: Pulsar has written both.
 fn names(value: &Value) -> BTreeSet<String> {
-    let listed = match value {
-        Value::Array(items) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","),
-        Value::String(text) => text.clone(),
-        _ => String::new(),
-    };
-    listed.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+    match value {
+        Value::Array(items) => items.iter().filter_map(Value::as_str).flat_map(split).collect(),
+        Value::String(text) => split(text),
+        _ => BTreeSet::new(),
+    }
+}
+
+fn split(names: &str) -> BTreeSet<String> {
+    names.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
 #[cfg(test)]
@@ -96,6 +104,7 @@ mod tests {
         let isolation = Isolation { primary: set(&["a", "b"]), secondary: set(&["c"]) };
         let custom = isolation.to_custom().into_iter().collect();
         assert_eq!(Isolation::of(&custom), isolation);
+        assert_eq!(Isolation::named("b, a,", "c"), isolation);
         assert_eq!(Isolation::default().to_custom(), None);
     }
 

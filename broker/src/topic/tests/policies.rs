@@ -1,10 +1,13 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::support::*;
 use crate::managed_ledger::{MlConfig, Retention};
-use crate::policies::{AgeQuota, QuotaAction, StorageQuota, TopicPolicies};
+use crate::policies::{AgeQuota, Fixed, QuotaAction, StorageQuota, TopicPolicies};
 use crate::topic::*;
 use magnetar_common::clock::Clock;
+use magnetar_ledger::placement::Isolation;
+use magnetar_proto::ids::LedgerId;
 use magnetar_proto::pulsar::{Command, api};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -223,4 +226,29 @@ async fn properties_are_kept_and_the_brokers_own_are_not_theirs() {
     assert!(matches!(refused, Err(TopicError::Invalid(_))), "{refused:?}");
     let topic = world.reload(&topic).await;
     assert_eq!(topic.properties().await.unwrap(), [("owner".to_owned(), "me".to_owned())].into());
+}
+
+/// Whoever replaces a bookie later goes by the ledger's record, so the groups must be in it from the beginning.
+#[tokio::test]
+async fn a_topics_ledgers_carry_the_bookie_groups_of_its_namespace() {
+    let mut world = with_small_ledgers().await;
+    let (first, second) = (Isolation::named("fast", "slow"), Isolation::named("near", ""));
+    let policies = TopicPolicies { isolation: first.clone(), ..Default::default() };
+    world.env.policies = Arc::new(Fixed(policies));
+    let topic = world.topic().await;
+    let mut producer = Peer::producing(&topic).await;
+    let isolation = async |ledger: usize| {
+        let id = topic.internal_stats().await.unwrap().ledgers.get(ledger)?.ledger_id;
+        let record =
+            world.env.managed_ledgers.ledgers.metadata(LedgerId(id.try_into().unwrap())).await.unwrap();
+        Some(Isolation::of(&record.custom))
+    };
+    send_now(&world, &mut producer, &["1"]).await;
+    assert_eq!(isolation(0).await, Some(first));
+    topic.set_policies(TopicPolicies { isolation: second.clone(), ..Default::default() });
+    for _ in 0..10 {
+        send_now(&world, &mut producer, &["2"]).await;
+    }
+    until("a new ledger carries the new groups", || async { isolation(1).await == Some(second.clone()) })
+        .await;
 }
