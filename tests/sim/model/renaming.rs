@@ -56,7 +56,7 @@ impl Names {
 fn the_same_schedule_under_other_names_leads_to_states_of_the_same_digests() {
     let mut steps_taken = 0;
     for seed in 0..300 {
-        let random = SeededRandom::new(seed);
+        let random: &dyn Random = &SeededRandom::new(seed);
         let mut names = Names { bookies: [0, 1, 2], recoveries: [0, 1] };
         random.shuffle(&mut names.bookies);
         random.shuffle(&mut names.recoveries);
