@@ -6,7 +6,7 @@ use super::actor::Topic;
 use super::error::TopicError;
 use super::mailbox::Reply;
 use super::producers::{Admission, Producer};
-use super::publish::disconnect;
+use super::publish::fence;
 use super::request::{AddProducer, ProducerKey, ProducerReady, SubscriptionType};
 use crate::managed_ledger::TOPIC_EPOCH_PROPERTY;
 use crate::protocol::outbound::ConnectionId;
@@ -47,7 +47,7 @@ impl Topic {
             Admission::JoinExclusive { topic_epoch } => self.join_exclusive(producer, topic_epoch).await,
             Admission::Fence { topic_epoch } => {
                 // Nobody else may have anything stored once the newcomer was told that it is alone.
-                self.producers.take_all().iter().for_each(disconnect);
+                fence(&mut self.producers);
                 self.join_exclusive(producer, topic_epoch).await
             }
             Admission::Wait => {

@@ -187,6 +187,11 @@ impl Producers {
         self.connected.drain().map(|(_, p)| p).chain(self.waiting.drain(..)).collect()
     }
 
+    /// Those that wait, who then wait no more.
+    pub(crate) fn take_waiting(&mut self) -> Vec<Producer> {
+        self.waiting.drain(..).collect()
+    }
+
     pub(crate) fn get(&self, key: ProducerKey) -> Option<&Producer> {
         self.connected.get(&key)
     }

@@ -12,7 +12,8 @@ use magnetar_proto::pulsar::message::{Summary, summarize_entry};
 use super::actor::Topic;
 use super::consumer::{NO_REQUEST, message_id};
 use super::deduplication::Deduplication;
-use super::producers::Producer;
+use super::error::TopicError;
+use super::producers::{Producer, Producers};
 use super::reads::with_checksum;
 use super::request::{Name, ProducerKey, Publish};
 use super::sequences::Numbered;
@@ -234,4 +235,21 @@ pub(crate) fn disconnect(producer: &Producer) {
         }
         .into(),
     );
+}
+
+/// Sends everybody away for one that takes the topic by force. Who was connected comes back and learns then that its epoch
+/// is over; who waits is told at once, since nothing else would ever answer its request.
+pub(crate) fn fence(producers: &mut Producers) {
+    for waiting in producers.take_waiting() {
+        let error = TopicError::ProducerFenced("another producer took the topic by force".into());
+        waiting.outbound.send(
+            api::CommandError {
+                request_id: waiting.request_id(),
+                error: error.server_error().into(),
+                message: error.to_string(),
+            }
+            .into(),
+        );
+    }
+    producers.take_all().iter().for_each(disconnect);
 }

@@ -89,8 +89,13 @@ async fn exclusive_access_is_refused_waited_for_or_taken_by_force() {
         (1_000, Some(1), Some(true))
     );
 
+    let waits = topic.add_producer(with(&peers[3], AccessMode::WaitForExclusive)).await.unwrap();
+    assert!(!waits.ready);
     let fencing = topic.add_producer(with(&peers[2], AccessMode::ExclusiveWithFencing)).await.unwrap();
     assert_eq!(fencing.topic_epoch, Some(2));
+    // Nothing else would answer the one that waits: Apache's Java client would hang.
+    let (Command::Error(error), _) = peers[3].next().await else { panic!("the second answer") };
+    assert_eq!((error.request_id, error.error()), (1_000, api::ServerError::ProducerFenced));
     assert!(matches!(peers[1].next().await.0, Command::CloseProducer(_)));
     let returns = AddProducer { topic_epoch: Some(1), ..with(&peers[1], AccessMode::Exclusive) };
     let fenced = topic.add_producer(returns).await;

@@ -10,7 +10,7 @@ use crate::dispatch::{ConsumerId, ConsumerSpec, JoinError};
 use crate::topic::consumer::Consumer;
 use crate::topic::error::{Holder, TopicError};
 use crate::topic::producers::{Admission, Producer};
-use crate::topic::publish::disconnect;
+use crate::topic::publish::fence;
 use crate::topic::rate::Rate;
 use crate::topic::request::{AddProducer, ConsumerKey, KeySharedPolicy, Name, ProducerReady, Subscribe};
 use crate::topic::subscribing::{CONSUMER_NAME_CHARS, busy};
@@ -35,7 +35,7 @@ impl Volatile {
             Admission::Join => Ok(self.join_producer(producer)),
             Admission::JoinExclusive { topic_epoch } => Ok(self.join_exclusive(producer, topic_epoch)),
             Admission::Fence { topic_epoch } => {
-                self.producers.take_all().iter().for_each(disconnect);
+                fence(&mut self.producers);
                 Ok(self.join_exclusive(producer, topic_epoch))
             }
             Admission::Wait => {
