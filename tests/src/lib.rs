@@ -7,8 +7,10 @@
 pub mod bookkeeper;
 pub mod checker;
 pub mod cluster;
+pub mod driver;
 pub mod etcd;
 pub mod http;
+pub mod java;
 pub mod lone;
 pub mod process;
 pub mod proxy;

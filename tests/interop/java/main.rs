@@ -8,17 +8,20 @@ mod certificates;
 
 use anyhow::{Context, Result, bail};
 use bookies::Bookies;
+use magnetar_tests::java;
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 /// Three for an ensemble and one to replace a dead one.
 const BOOKIES: usize = 4;
 
 fn run(subject: &str) -> Result<()> {
-    let Some(java) = std::env::var_os("MAGNETAR_JAVA") else {
-        println!("SKIPPED interop java/{subject}: MAGNETAR_JAVA names no built program (run tests/run)");
-        return Ok(());
+    let java = match java::built() {
+        Ok(java) => java,
+        Err(reason) => {
+            println!("SKIPPED interop java/{subject}: {reason}");
+            return Ok(());
+        }
     };
     let dir = tempfile::tempdir()?;
     let tls = dir.path().join("tls");
@@ -31,18 +34,9 @@ fn run(subject: &str) -> Result<()> {
     let metadata = dir.path().join("metadata");
     std::fs::create_dir(&metadata)?;
     let uri = format!("files:{}?bookies={}", metadata.display(), bookies.addresses());
-    let java = PathBuf::from(java);
-    let class_path = format!("{0}/classes:{0}/lib/*", java.display());
-    let mut child = Command::new("java")
-        // A short run of a small program: a quick start counts, not the last optimisation.
-        .args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx384m"])
-        .arg(concat!(
-            "-Dlog4j2.configurationFile=",
-            env!("CARGO_MANIFEST_DIR"),
-            "/interop/java/log4j2.properties"
-        ))
+    let mut child = java::command(&java, "-Xmx384m")
         .arg(format!("-Dmagnetar.tls={}", tls.display()))
-        .args(["-cp", &class_path, "magnetar.Main", subject, &uri, "v2", "v3"])
+        .args(["magnetar.Main", subject, &uri, "v2", "v3"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

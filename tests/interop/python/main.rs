@@ -4,13 +4,9 @@
 //! skipped with a printed reason.
 
 use anyhow::{Context, Result, bail};
+use magnetar_tests::driver;
 use magnetar_tests::process::Standalone;
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
-use std::time::Duration;
-
-/// Bounds a shutdown within a suite; SIGTERM itself is tested in the chaos suite.
-const STOP_LIMIT: Duration = Duration::from_secs(10);
+use std::process::Command;
 
 fn run(suite: &str) -> Result<()> {
     let Some(python) = std::env::var_os("MAGNETAR_PYTHON") else {
@@ -19,34 +15,14 @@ fn run(suite: &str) -> Result<()> {
     };
     let dir = tempfile::tempdir()?;
     let mut process = Standalone::start(dir.path())?;
-    let mut child = Command::new(python)
+    let mut program = Command::new(python);
+    program
         .args(["-u", "-m", "unittest", "-v", suite])
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/interop/python"))
         .env("MAGNETAR_SERVICE_URL", process.service_url())
         .env("MAGNETAR_HTTP_URL", process.http_url())
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("start python")?;
-    let mut answers = child.stdin.take().context("piped stdin")?;
-    for line in BufReader::new(child.stdout.take().context("piped stdout")?).lines() {
-        let line = line?;
-        match line.as_str() {
-            "RESTART-TERM" => {
-                process.terminate(STOP_LIMIT)?;
-                process.restart()?;
-                writeln!(answers, "done")?;
-            }
-            "RESTART-KILL" => {
-                process.kill()?;
-                process.restart()?;
-                writeln!(answers, "done")?;
-            }
-            _ => println!("{line}"),
-        }
-    }
-    let status = child.wait()?;
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    let status = driver::run(&mut program, &mut process)?;
     if !status.success() {
         bail!("python suite {suite}: {status}\nlog of the process:\n{}", process.log().join("\n"));
     }

@@ -4,23 +4,23 @@ import java.util.Objects;
 import java.util.concurrent.Callable;
 
 /** What a subject states about the bookies. A statement that does not hold ends the program with a failure. */
-final class Check {
+public final class Check {
     private Check() {
     }
 
-    static void that(String what, boolean holds) {
+    public static void that(String what, boolean holds) {
         if (!holds) {
             throw new AssertionError(what);
         }
     }
 
-    static void equal(String what, Object expected, Object actual) {
+    public static void equal(String what, Object expected, Object actual) {
         if (!Objects.equals(expected, actual)) {
             throw new AssertionError(what + ": expected " + expected + ", got " + actual);
         }
     }
 
-    static <E extends Exception> E fails(String what, Class<E> with, Callable<?> call) {
+    public static <E extends Exception> E fails(String what, Class<E> with, Callable<?> call) {
         Object result;
         try {
             result = call.call();
