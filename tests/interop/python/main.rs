@@ -75,3 +75,8 @@ fn payloads() -> Result<()> {
 fn reconnect() -> Result<()> {
     run("test_reconnect")
 }
+
+#[test]
+fn churn() -> Result<()> {
+    run("test_churn")
+}
