@@ -64,6 +64,10 @@ impl Batches {
         Some(self.ledgers.get(&position.ledger_id)?.get(&position.entry_id)?.words())
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.ledgers.is_empty()
+    }
+
     /// Lowest position first.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Position, &[u64])> {
         self.ledgers.iter().flat_map(|(ledger_id, sets)| {

@@ -1,7 +1,7 @@
 //! A snapshot as Pulsar writes it: `PositionInfo`, the record of a cursor ledger.
 
 use super::batches::Batches;
-use super::ranges::AckedRange;
+use super::ranges::{AckedRange, AckedSet};
 use super::snapshot::Snapshot;
 use crate::managed_ledger::MarkDelete;
 use bytes::Bytes;
@@ -9,17 +9,15 @@ use magnetar_proto::ids::{EntryId, LedgerId, Position};
 use magnetar_proto::pulsar::managed_ledger as wire;
 use prost::Message;
 
-/// One record of a cursor ledger. Of each ledger the ranges stand in the shorter of Pulsar's two forms: a subscription that
-/// acknowledges every other entry needs a bit an entry, not a range.
+/// One record of a cursor ledger. The ranges stand in the shorter of Pulsar's two forms: a subscription that acknowledges
+/// every other entry needs a bit an entry, not a range. All of them in one: Pulsar's broker takes no notice of words where
+/// there are ranges.
 pub(super) fn encode(snapshot: &Snapshot) -> Bytes {
     let (ledger_id, entry_id) = snapshot.mark.to_wire();
-    let (mut sparse, mut dense) = (Vec::new(), Vec::new());
-    for ranges in snapshot.acked.ledgers() {
-        match encode_bits(ranges.clone()) {
-            Some(bits) => dense.push(bits),
-            None => sparse.extend(encode_ranges(ranges)),
-        }
-    }
+    let (sparse, dense) = match is_dense(&snapshot.acked) {
+        true => (Vec::new(), snapshot.acked.ledgers().filter_map(encode_bits).collect()),
+        false => (encode_ranges(snapshot.acked.iter()), Vec::new()),
+    };
     let info = wire::PositionInfo {
         ledger_id,
         entry_id,
@@ -107,15 +105,32 @@ fn position(wire: &wire::NestedPositionInfo) -> Result<Position, String> {
     Ok(Position::new(ledger, entry))
 }
 
-/// The ranges of one ledger as words of bits, if that is shorter: a range takes about twice the bytes of a word.
-fn encode_bits(ranges: impl Iterator<Item = AckedRange> + Clone) -> Option<wire::LongListMap> {
-    let (number, last) = ranges.clone().fold((0_usize, None), |(number, _), range| (number + 1, Some(range)));
-    let last = last?;
-    let words = usize::try_from(last.last.0 / 64).ok()?.checked_add(1)?;
-    if words > number.checked_mul(2)? {
-        return None;
+/// What a range takes in a record, about; a word of zeros; and what any other word takes more.
+const RANGE_BYTES: u64 = 22;
+const ZERO_BYTES: u64 = 2;
+const WORD_BYTES: u64 = 9;
+
+/// Whether the ranges are shorter as words of bits.
+fn is_dense(acked: &AckedSet) -> bool {
+    let (mut ranges, mut dense) = (0_u64, 0_u64);
+    for ledger in acked.ledgers() {
+        let (mut words, mut touched) = (0, 0_u64);
+        for range in ledger {
+            ranges += 1;
+            words = range.last.0 / 64 + 1;
+            touched = touched.saturating_add(words - range.first.0 / 64);
+        }
+        let bytes =
+            words.saturating_mul(ZERO_BYTES).saturating_add(touched.min(words).saturating_mul(WORD_BYTES));
+        dense = dense.saturating_add(bytes);
     }
-    let mut values = vec![0_u64; words];
+    dense < ranges.saturating_mul(RANGE_BYTES)
+}
+
+/// The ranges of one ledger as words of bits. Only for ranges of which [`is_dense`] has said so: their length is bounded.
+fn encode_bits(ranges: impl Iterator<Item = AckedRange> + Clone) -> Option<wire::LongListMap> {
+    let last = ranges.clone().last()?;
+    let mut values = vec![0_u64; usize::try_from(last.last.0 / 64).ok()?.checked_add(1)?];
     for entry in ranges.flat_map(|range| range.first.0..=range.last.0) {
         values[(entry / 64) as usize] |= 1 << (entry % 64);
     }
@@ -179,8 +194,11 @@ mod tests {
             properties: Vec::new(),
         };
         let record = encode(&snapshot);
-        assert!(record.len() < 10_000, "{} bytes", record.len());
+        assert!(record.len() < 150_000, "{} bytes", record.len());
         assert_eq!(decode(&record), Ok(snapshot));
+        // An Apache broker that took over read the ranges and forgot what stood in words beside them.
+        let info = wire::PositionInfo::decode(record).unwrap();
+        assert!(info.individual_deleted_messages.is_empty());
     }
 
     #[test]

@@ -306,9 +306,11 @@ impl CursorStore {
         }
     }
 
-    /// The head knows only the longer form of ranges, so it is measured itself, unless the shorter one is too long.
+    /// The head knows only the longer form of ranges, so it is measured itself, unless the shorter one is too long. Partly
+    /// acknowledged batches never fit: Pulsar's broker writes them there and does not read them.
     fn fits_head(&self, snapshot: &Snapshot) -> bool {
-        codec::encode(snapshot).len() <= MAX_INLINE_BYTES
+        snapshot.batches.is_empty()
+            && codec::encode(snapshot).len() <= MAX_INLINE_BYTES
             && self.head(None, snapshot.clone()).encode().len() <= MAX_INLINE_BYTES
     }
 

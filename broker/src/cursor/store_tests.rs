@@ -105,6 +105,13 @@ async fn a_clean_close_folds_a_small_state_into_the_head_and_keeps_a_large_one_i
     assert_eq!(ledger_of(&cluster).await, None);
     assert!(!cluster.ledger_exists(used).await);
 
+    // An Apache broker that took over delivered batches again that were half acknowledged in the head.
+    let (store, mut cursor) = recover(&cluster, &list).await;
+    cursor.ack_batch(positions[6], &[0b10], 2, &list);
+    store.close(cursor.snapshot()).await.unwrap();
+    assert!(ledger_of(&cluster).await.is_some());
+    assert_eq!(recover(&cluster, &list).await.1, cursor);
+
     let (mut store, mut cursor) = recover(&cluster, &list).await;
     cursor.set_properties((0..5000).map(|number| (format!("property {number}"), number)).collect());
     store.persist(cursor.snapshot()).await.unwrap();
