@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, bail};
 use magnetar_proto::ids::LedgerId;
 use magnetar_tests::etcd::Etcd;
-use magnetar_tests::{process, wait};
+use magnetar_tests::{java, process, wait};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::net::TcpStream;
@@ -31,17 +31,10 @@ impl Java {
         Self { dir, metadata: format!("metadata-store:etcd:http://{}", etcd.address()) }
     }
 
-    fn command(&self, heap: &str) -> Command {
-        let mut command = Command::new("java");
-        // Short runs of small programs: a quick start counts, not the last optimisation.
-        command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", heap]).args(DRIVERS);
-        command.arg(concat!(
-            "-Dlog4j2.configurationFile=",
-            env!("CARGO_MANIFEST_DIR"),
-            "/interop/java/log4j2.properties"
-        ));
-        command.args(["-cp", &format!("{0}/classes:{0}/lib/*", self.dir.display())]);
-        command.stdin(Stdio::null());
+    /// A virtual machine, still without its main class.
+    pub(crate) fn command(&self, heap: &str) -> Command {
+        let mut command = java::command(&self.dir, heap);
+        command.args(DRIVERS);
         command
     }
 

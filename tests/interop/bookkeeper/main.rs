@@ -5,7 +5,9 @@
 //! skipped with a printed reason.
 
 mod apache;
+mod brokers;
 mod entries;
+mod pulsar;
 
 use anyhow::{Context, Result, bail, ensure};
 use apache::{Bookie, Java};
@@ -16,9 +18,9 @@ use magnetar_common::clock::SystemClock;
 use magnetar_common::metadata::{EtcdConfig, EtcdStore, SharedMetadata};
 use magnetar_ledger::{Client, ClientConfig, Event, LedgerOptions, Reader, Writer};
 use magnetar_proto::ids::{EntryId, LedgerId};
-use magnetar_tests::etcd::{self, Etcd};
+use magnetar_tests::etcd::Etcd;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,8 +37,8 @@ struct Cluster {
 }
 
 impl Cluster {
-    async fn start(java: std::ffi::OsString, etcd: Etcd, scratch: &Path) -> Result<Self> {
-        let java = Java::new(java.into(), &etcd);
+    async fn start(java: PathBuf, etcd: Etcd, scratch: &Path) -> Result<Self> {
+        let java = Java::new(java, &etcd);
         java.init_cluster(scratch)?;
         let start = |number: usize| java.bookie(&scratch.join(format!("bookie-{number}")));
         let mut bookies = (0..BOOKIES).map(start).collect::<Result<Vec<_>>>()?;
@@ -105,12 +107,8 @@ async fn compare(reader: &Reader, count: u64) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ours_and_apaches_client_read_and_recover_each_others_ledgers_on_apaches_bookies() -> Result<()> {
-    let Some(java) = std::env::var_os("MAGNETAR_JAVA") else {
-        println!("SKIPPED interop bookkeeper: MAGNETAR_JAVA names no built program (run tests/run)");
-        return Ok(());
-    };
-    let program = match etcd::program() {
-        Ok(program) => program,
+    let (java, program) = match brokers::programs() {
+        Ok(programs) => programs,
         Err(reason) => {
             println!("SKIPPED interop bookkeeper: {reason}");
             return Ok(());
