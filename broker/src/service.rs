@@ -9,6 +9,7 @@ mod connections;
 mod http;
 mod idle;
 mod loader;
+mod neighbours;
 pub mod peer;
 mod start;
 #[cfg(test)]

@@ -13,11 +13,11 @@ use magnetar_common::topic_name::NamespaceName;
 use serde::Deserialize;
 
 use super::error::{AdminError, AdminResult};
-use super::extract::{InPath, Namespace, Params};
+use super::extract::{Body, InPath, Namespace, Params};
 use super::redirect::redirect;
 use super::{Routes, Service, targets};
-use crate::namespace::{BundleError, Cluster, SplitAt};
-use crate::service::{BrokerService, peer};
+use crate::namespace::{BundleError, Cluster, HandOver, SplitAt};
+use crate::service::BrokerService;
 
 pub(super) fn routes() -> Routes {
     Router::new()
@@ -26,7 +26,7 @@ pub(super) fn routes() -> Routes {
         .route("/namespaces/{tenant}/{namespace}/unload", put(unload_all))
         .route("/namespaces/{tenant}/{namespace}/{bundle}/unload", put(unload))
         .route("/namespaces/{tenant}/{namespace}/{bundle}/split", put(split))
-        .route("/namespaces/{tenant}/{namespace}/{bundle}/acquire", put(acquire))
+        .route("/namespaces/{tenant}/{namespace}/{bundle}/takeOver", put(take_over))
 }
 
 #[derive(Deserialize)]
@@ -38,8 +38,8 @@ impl From<BundleError> for AdminError {
     fn from(error: BundleError) -> Self {
         match error {
             BundleError::Store(error) => error.into(),
-            BundleError::NotHere(_) => Self::conflict(error.to_string()),
-            BundleError::Unknown(..) | BundleError::NoSuchBoundary(_) => {
+            BundleError::NotHere(_) | BundleError::NotTaken(..) => Self::conflict(error.to_string()),
+            BundleError::Unknown(..) | BundleError::NoSuchBoundary(_) | BundleError::NoSuchBroker(_) => {
                 Self::precondition(error.to_string())
             }
         }
@@ -75,7 +75,7 @@ async fn unload_all(service: Service, Namespace(name): Namespace) -> AdminResult
     };
     for range in bundles.all() {
         match cluster.owner_of(&name, range).await? {
-            Some(owner) if owner == service.advertised => match cluster.unload(&name, range).await {
+            Some(owner) if owner == service.advertised => match cluster.unload(&name, range, None).await {
                 // Moved or split meanwhile: then its topics were closed, or belong to somebody else.
                 Ok(()) | Err(BundleError::NotHere(_)) => {}
                 Err(error) => return Err(error.into()),
@@ -111,33 +111,8 @@ async fn unload(
         // Nobody has it: as good as unloaded.
         return Ok(NoContent.into_response());
     }
-    cluster.unload(&name, range).await?;
-    if let Some(destination) = params.get("destinationBroker") {
-        hand_to(&service, cluster, &name, range, destination).await?;
-    }
+    cluster.unload(&name, range, params.get("destinationBroker")).await?;
     Ok(NoContent.into_response())
-}
-
-/// Has the destination claim the bundle at once, so that no lookup decides otherwise.
-async fn hand_to(
-    service: &BrokerService,
-    cluster: &Cluster,
-    name: &NamespaceName,
-    range: BundleRange,
-    destination: &str,
-) -> AdminResult<()> {
-    let brokers = cluster.directory().now();
-    let record = brokers.get(destination).ok_or_else(|| {
-        AdminError::precondition(format!("{destination} is no broker here; the bundle is free for any other"))
-    })?;
-    let path = format!("/admin/v2/namespaces/{name}/{range}/acquire");
-    let answer = peer::call(&service.environment, &record.web_service_url, "PUT", &path, b"").await;
-    match answer {
-        Ok(answer) if answer.status < 300 => Ok(()),
-        // Whoever is asked first takes it: nothing is lost but the wish.
-        Ok(answer) => Err(AdminError::conflict(String::from_utf8_lossy(&answer.body))),
-        Err(error) => Err(AdminError::conflict(format!("{destination} did not take the bundle: {error}"))),
-    }
 }
 
 async fn split(
@@ -164,7 +139,7 @@ async fn split(
     let parts = cluster.split(&name, range, at).await?;
     if params.flag("unload") {
         for part in parts {
-            cluster.unload(&name, part).await?;
+            cluster.unload(&name, part, None).await?;
         }
     }
     Ok(NoContent.into_response())
@@ -180,15 +155,20 @@ fn split_at(params: &Params) -> AdminResult<SplitAt> {
     }
 }
 
-async fn acquire(
+/// For brokers: the bundle's owner hands it over.
+async fn take_over(
     service: Service,
     Namespace(name): Namespace,
     InPath(BundlePath { bundle }): InPath<BundlePath>,
+    body: Body,
 ) -> AdminResult<NoContent> {
-    let range = parse(&service, &name, &bundle).await?;
-    if let Some(cluster) = &service.cluster {
-        cluster.acquire(&name, range).await?;
-    }
+    let request: HandOver = body.json()?;
+    let unknown = |_| AdminError::precondition(format!("{bundle} is no range of hashes"));
+    let range: BundleRange = bundle.parse().map_err(unknown)?;
+    let Some(cluster) = &service.cluster else {
+        return Err(AdminError::precondition("the only broker of a cluster takes no bundles from others"));
+    };
+    cluster.take_over(&name, range, request).await?;
     Ok(NoContent)
 }
 

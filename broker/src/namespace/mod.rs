@@ -24,7 +24,7 @@ pub use bootstrap::bootstrap;
 pub use error::{LoadError, StoreError};
 pub use ownership::{
     Asked, Boundaries, BrokerRecord, Brokers, BundleError, BundleStats, Cluster, ClusterSettings, Directory,
-    Listener, Located, Owner, Ownership, SingleBroker, SplitAt,
+    HandOver, Listener, Located, Neighbours, Owner, Ownership, SingleBroker, SplitAt,
 };
 pub use policies::{
     AutoSubscriptionCreation, AutoTopicCreation, ClusterData, Others, PartitionedTopicMetadata, Policies,

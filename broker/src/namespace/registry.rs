@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, join_all};
+use futures_util::stream::{self, StreamExt};
 use magnetar_common::bundles::BundleRange;
 use magnetar_common::topic_name::{NamespaceName, TopicName};
 use tokio::sync::Semaphore;
@@ -13,7 +14,7 @@ use super::error::{LoadError, StoreError};
 use super::ownership::Ownership;
 use super::policies::{PartitionedTopicMetadata, Policies};
 use super::store::NamespaceStore;
-use crate::topic::{CloseReason, Handle, TopicError};
+use crate::topic::{CloseReason, Departed, Handle, TopicError};
 
 /// Topics that are opened at a time: enough to hide the latency of metadata and bookies, few enough that a broker that takes
 /// over thousands of topics leaves both to the topics that are open already.
@@ -164,15 +165,38 @@ impl TopicRegistry {
         Ok(())
     }
 
-    /// Closes every topic of a bundle that this broker gives up, all at the same time. The bundle must not be owned any
-    /// more: then no load begins, and those under way are closed when they end.
-    pub async fn close_bundle(&self, namespace: &NamespaceName, range: BundleRange) {
+    /// Closes every topic of a bundle that this broker gives up, all at the same time, and gives their clients, who are yet to
+    /// be told where to go. The bundle must not be owned any more: then no load begins, and those under way are closed when
+    /// they end.
+    pub async fn close_bundle(
+        &self,
+        namespace: &NamespaceName,
+        range: BundleRange,
+    ) -> Vec<(TopicName, Departed)> {
         let close = |topic: TopicName| async move {
-            if let Err(error) = self.unload(&topic).await {
-                tracing::warn!(%topic, %error, "topic was not closed cleanly; its next load recovers it");
+            let handle = self.settled(&topic).await?;
+            let departed = handle.hand_over().await;
+            self.forget(&handle, &topic);
+            Some((topic, departed))
+        };
+        let closed = join_all(self.of_bundle(namespace, range).into_iter().map(close)).await;
+        closed.into_iter().flatten().collect()
+    }
+
+    /// Loads topics ahead of their clients; for those of which it says so, a ledger to write to is opened too. What cannot be
+    /// loaded is left to its clients' first requests.
+    pub async fn load_ahead(self: &Arc<Self>, topics: impl IntoIterator<Item = (TopicName, bool)>) {
+        let load = |(topic, writable): (TopicName, bool)| async move {
+            let loaded: Result<(), LoadError> = async {
+                let handle = self.load(&topic)?.await?;
+                if writable { Ok(handle.prepare().await?) } else { Ok(()) }
+            }
+            .await;
+            if let Err(error) = loaded {
+                tracing::debug!(%topic, %error, "load a topic ahead of its clients");
             }
         };
-        join_all(self.of_bundle(namespace, range).into_iter().map(close)).await;
+        stream::iter(topics).for_each_concurrent(LOADS_AT_A_TIME, load).await;
     }
 
     /// The hashes of a bundle's topics in memory.

@@ -13,6 +13,7 @@ use magnetar_ledger::Client;
 use tokio::task::JoinHandle;
 
 use super::loader::Loader;
+use super::neighbours::Neighbours;
 use super::{BrokerService, Connections, accept, balancing, http, idle};
 use crate::config::{BrokerConfig, Membership};
 use crate::managed_ledger::MlEnv;
@@ -111,7 +112,8 @@ impl Broker {
         let http = tokio::spawn(http::serve(Arc::clone(&service), http_listener, stop_http.clone()));
         if let Some(cluster) = &service.cluster {
             // From here on others send clients here.
-            let registered = cluster.register(&service.topics).await;
+            let neighbours = Arc::new(Neighbours(service.environment.clone()));
+            let registered = cluster.register(&service.topics, neighbours).await;
             registered.map_err(|error| StartError::Join { cluster: name, source: error.into() })?;
             tokio::spawn(balancing::balance(Arc::clone(&service), Arc::clone(cluster)));
         }

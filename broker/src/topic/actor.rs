@@ -13,6 +13,7 @@ use magnetar_common::topic_name::{Domain, TopicName};
 use magnetar_proto::ids::Position;
 use tokio::sync::mpsc;
 
+use super::closing::Ending;
 use super::deduplication::Deduplication;
 use super::durability::Stored;
 use super::error::TopicError;
@@ -207,6 +208,10 @@ async fn run(mut topic: Topic, mut inputs: Inputs) {
                         break;
                     }
                 }
+                Message::HandOver(reply) => {
+                    close = Some(Ending::HandedOver(reply));
+                    break;
+                }
                 message => topic.handle(message).await,
             }
         }
@@ -263,7 +268,9 @@ impl Topic {
             Message::ConsumerStats(key, reply) => drop(reply.send(self.consumer_stats(key))),
             Message::Admin(request) => self.admin(request).await,
             Message::Policies(policies) => self.set_policies(*policies),
+            Message::Prepare(reply) => drop(reply.send(self.prepare().await)),
             Message::Close(_, reply) => drop(reply.send(Err(TopicError::closed()))),
+            Message::HandOver(reply) => drop(reply.send(Err(TopicError::closed()))),
         }
     }
 

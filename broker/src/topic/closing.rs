@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::actor::Topic;
+use super::departed::{Client, Departed};
 use super::error::TopicError;
 use super::mailbox::Reply;
-use super::publish::disconnect;
+use super::producers::Producer;
 use super::request::{CloseReason, Name};
 use crate::managed_ledger::MlEvent;
 
@@ -16,13 +17,17 @@ const FINISH: Duration = Duration::from_secs(2);
 /// How long cursors and the ledger may take to close. What is not written by then is recovered at the next load.
 const CLOSE: Duration = Duration::from_secs(2);
 
+/// Who asked for the end, and hears when it has come.
+pub(crate) enum Ending {
+    /// Clients are told at once.
+    Closed(CloseReason, Reply<()>),
+    /// Whoever asked tells the clients where to go.
+    HandedOver(Reply<Departed>),
+}
+
 impl Topic {
     /// Gives the request back if it can be granted; answers it otherwise.
-    pub(crate) fn may_close(
-        &self,
-        reason: CloseReason,
-        reply: Reply<()>,
-    ) -> Option<(CloseReason, Reply<()>)> {
+    pub(crate) fn may_close(&self, reason: CloseReason, reply: Reply<()>) -> Option<Ending> {
         let busy = !self.producers.is_empty() || !self.consumers.is_empty();
         if busy && reason == (CloseReason::Delete { force: false }) {
             let refused = TopicError::InUse("topic has producers or consumers connected".into());
@@ -30,31 +35,45 @@ impl Topic {
             let _ = reply.send(Err(refused));
             return None;
         }
-        Some((reason, reply))
+        Some(Ending::Closed(reason, reply))
     }
 
     /// `None`: the topic failed, or nobody has a handle any longer.
-    pub(crate) async fn close(mut self, request: Option<(CloseReason, Reply<()>)>) {
-        let (reason, reply) = match request {
-            Some((reason, reply)) => (Some(reason), Some(reply)),
-            None => (None, None),
-        };
+    pub(crate) async fn close(mut self, ending: Option<Ending>) {
         if self.failed.is_none() {
             self.finish_appends().await;
         }
-        self.producers.take_all().iter().for_each(disconnect);
-        let names: Vec<Name> = self.subscriptions.keys().cloned().collect();
-        names.iter().for_each(|name| self.disconnect_consumers(name));
-        let result = match reason {
-            Some(CloseReason::Delete { .. }) => self.delete_all().await,
-            _ => {
+        let departed = self.take_clients();
+        // Nobody waits for an answer when whoever asked is gone; then clients look the topic up.
+        match ending {
+            Some(Ending::HandedOver(reply)) => {
                 self.close_storage().await;
-                Ok(())
+                let _ = reply.send(Ok(departed));
             }
-        };
-        if let Some(reply) = reply {
-            let _ = reply.send(result);
+            Some(Ending::Closed(CloseReason::Delete { .. }, reply)) => {
+                drop(departed);
+                let _ = reply.send(self.delete_all().await);
+            }
+            Some(Ending::Closed(CloseReason::Unload | CloseReason::Shutdown, reply)) => {
+                drop(departed);
+                self.close_storage().await;
+                let _ = reply.send(Ok(()));
+            }
+            None => {
+                drop(departed);
+                self.close_storage().await;
+            }
         }
+    }
+
+    /// Nobody is connected any more; the clients are yet to be told.
+    fn take_clients(&mut self) -> Departed {
+        let mut clients: Vec<Client> = self.producers.take_all().iter().map(Producer::client).collect();
+        let names: Vec<Name> = self.subscriptions.keys().cloned().collect();
+        for name in names {
+            clients.extend(self.take_consumers(&name));
+        }
+        Departed::new(clients)
     }
 
     /// Lets what was appended become durable and receipted, within reason.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use magnetar_proto::ids::Position;
 use magnetar_proto::pulsar::api;
 
+use super::departed::Client;
 use super::rate::Rate;
 use super::request::{ConsumerKey, Name, Subscribe};
 use super::tail_cache::Entry;
@@ -85,16 +86,14 @@ impl Consumer {
         self.outbound.send_with_payload(command.into(), entry.bytes.clone());
     }
 
+    /// Who hears of its end.
+    pub(crate) fn client(&self) -> Client {
+        Client::Consumer(self.key, self.outbound.clone())
+    }
+
     /// Tells the client that the consumer is gone.
     pub(crate) fn send_close(&self) {
-        self.outbound.send(
-            api::CommandCloseConsumer {
-                consumer_id: self.key.consumer_id,
-                request_id: NO_REQUEST,
-                ..Default::default()
-            }
-            .into(),
-        );
+        self.client().send_away(None);
     }
 
     pub(crate) fn send_active(&self, active: bool) {

@@ -8,6 +8,7 @@ use magnetar_proto::ids::Position;
 use magnetar_proto::pulsar::api;
 use tokio::sync::{mpsc, oneshot};
 
+use super::departed::Departed;
 use super::error::TopicError;
 use super::mailbox::{Admin, Message, QUEUED_MAX, Reply, SharedState};
 use super::request::{
@@ -264,6 +265,17 @@ impl Handle {
     /// These policies hold from now on.
     pub fn set_policies(&self, policies: TopicPolicies) {
         self.post(Message::Policies(Box::new(policies)));
+    }
+
+    /// Has a ledger opened for appends, which the first producer would wait for.
+    pub async fn prepare(&self) -> Result<(), TopicError> {
+        self.ask(Message::Prepare).await
+    }
+
+    /// Like [`Self::close`] with `Unload`, but the clients are not told: that is up to the caller, who knows where the topic
+    /// is served next. A topic closed before had nobody left.
+    pub async fn hand_over(&self) -> Departed {
+        self.ask(Message::HandOver).await.unwrap_or_default()
     }
 
     /// Tells producers and consumers to go, makes cursors durable, closes the ledger (or deletes all of it), and ends

@@ -28,9 +28,7 @@ impl Topic {
         if let Some(name) = request.initial_subscription.take().filter(|name| !name.is_empty()) {
             self.ensure_earliest(&name).await?;
         }
-        if let Err(error) = self.ml.make_writable().await {
-            return Err(TopicError::NotReady(format!("open a ledger to write to: {error}")));
-        }
+        self.prepare().await?;
         self.settle_deduplication().await?;
         let name = match request.name.take().filter(|name| !name.is_empty()) {
             Some(given) => given,
@@ -57,6 +55,12 @@ impl Topic {
                 Ok(answer)
             }
         }
+    }
+
+    /// Has a ledger to write to.
+    pub(crate) async fn prepare(&mut self) -> Result<(), TopicError> {
+        let ready = self.ml.make_writable().await;
+        ready.map_err(|error| TopicError::NotReady(format!("open a ledger to write to: {error}")))
     }
 
     fn check_policies(&self, request: &AddProducer) -> Result<(), TopicError> {

@@ -8,6 +8,7 @@ use magnetar_proto::ids::Position;
 use magnetar_proto::pulsar::api;
 use tokio::sync::{Notify, oneshot};
 
+use super::departed::Departed;
 use super::error::TopicError;
 use super::request::{
     AddProducer, CloseReason, ConsumerKey, LastMessageId, PeekedEntry, ProducerKey, ProducerReady, Publish,
@@ -37,7 +38,11 @@ pub(crate) enum Message {
     ConsumerStats(ConsumerKey, Reply<ConsumerStats>),
     Admin(Admin),
     Policies(Box<TopicPolicies>),
+    /// Opens a ledger to write to.
+    Prepare(Reply<()>),
     Close(CloseReason, Reply<()>),
+    /// Like `Close`; the clients are told by whoever asked.
+    HandOver(Reply<Departed>),
 }
 
 /// Requests of the admin API and the registry.

@@ -10,6 +10,7 @@ mod closing;
 mod consumer;
 mod deduplication;
 mod delayed;
+mod departed;
 mod dispatching;
 mod durability;
 mod error;
@@ -40,6 +41,7 @@ mod volatile;
 mod why;
 
 pub use actor::{TopicEnv, TopicLimits, open};
+pub use departed::Departed;
 pub use error::{Holder, TopicError};
 pub use handle::Handle;
 pub use names::ProducerNames;

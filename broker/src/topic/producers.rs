@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hashbrown::HashMap;
 
+use super::departed::Client;
 use super::error::{Holder, TopicError};
 use super::mailbox::Reply;
 use super::rate::Rate;
@@ -84,6 +85,11 @@ impl Producer {
             serial: 0,
             request_id: request.request_id,
         }
+    }
+
+    /// Who hears of its end.
+    pub(crate) fn client(&self) -> Client {
+        Client::Producer(self.key, self.outbound.clone())
     }
 
     pub(crate) fn request_id(&self) -> u64 {

@@ -10,7 +10,7 @@ use magnetar_proto::pulsar::api;
 use magnetar_proto::pulsar::message::{Summary, summarize_entry};
 
 use super::actor::Topic;
-use super::consumer::{NO_REQUEST, message_id};
+use super::consumer::message_id;
 use super::deduplication::Deduplication;
 use super::error::TopicError;
 use super::producers::{Producer, Producers};
@@ -220,21 +220,9 @@ pub(crate) fn refuse(producer: &Producer, publish: &Publish, error: api::ServerE
     );
 }
 
-/// Makes a client's producer come back: with CLOSE_PRODUCER, or by ending the connection where the client library
-/// does not listen to that.
+/// Makes a client's producer look the topic up and come back.
 pub(crate) fn disconnect(producer: &Producer) {
-    if producer.outbound.client().ignores_close_producer() {
-        producer.outbound.close();
-        return;
-    }
-    producer.outbound.send(
-        api::CommandCloseProducer {
-            producer_id: producer.key.producer_id,
-            request_id: NO_REQUEST,
-            ..Default::default()
-        }
-        .into(),
-    );
+    producer.client().send_away(None);
 }
 
 /// Sends everybody away for one that takes the topic by force. Who was connected comes back and learns then that its epoch

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::actor::Topic;
 use super::consumer::Consumer;
 use super::delayed::Delayed;
+use super::departed::Client;
 use super::durability::Durability;
 use super::error::{Holder, TopicError};
 use super::rate::Rate;
@@ -274,19 +275,24 @@ impl Topic {
 
     /// Sends CLOSE_CONSUMER to all consumers of a subscription and forgets them.
     pub(crate) fn disconnect_consumers(&mut self, name: &str) {
-        let mut keys = Vec::new();
+        self.take_consumers(name).iter().for_each(|client| client.send_away(None));
+    }
+
+    /// Forgets all consumers of a subscription; they are yet to be told.
+    pub(crate) fn take_consumers(&mut self, name: &str) -> Vec<Client> {
+        let mut clients = Vec::new();
         self.with_subscription(name, |subscription, cx| {
             for id in subscription.consumers.keys().copied().collect::<Vec<_>>() {
-                if let Some(consumer) = subscription.consumers.get(&id) {
-                    consumer.send_close();
-                    keys.push(consumer.key);
-                }
+                clients.extend(subscription.consumers.get(&id).map(Consumer::client));
                 subscription.remove_consumer(id, cx);
             }
         });
-        for key in keys {
-            self.consumers.remove(&key);
+        for client in &clients {
+            if let Client::Consumer(key, _) = client {
+                self.consumers.remove(key);
+            }
         }
+        clients
     }
 }
 

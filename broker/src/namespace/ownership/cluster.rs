@@ -19,6 +19,7 @@ use tokio::sync::{Mutex, MutexGuard, watch};
 
 use super::boundaries::Boundaries;
 use super::directory::Directory;
+use super::handover::Neighbours;
 use super::probe::Probe;
 use super::record::BrokerRecord;
 use super::table::{Bundle, Table};
@@ -71,6 +72,7 @@ pub struct Cluster {
     /// Ends the tasks, and the lease with them.
     pub(super) stopped: Signal,
     topics: OnceLock<Weak<TopicRegistry>>,
+    neighbours: OnceLock<Arc<dyn Neighbours>>,
     turns: [Mutex<()>; TURNS],
 }
 
@@ -98,6 +100,7 @@ impl Cluster {
             draining: Signal::new(),
             stopped: Signal::new(),
             topics: OnceLock::new(),
+            neighbours: OnceLock::new(),
             turns: std::array::from_fn(|_| Mutex::new(())),
             name: settings.name,
             lease: settings.lease,
@@ -111,8 +114,13 @@ impl Cluster {
 
     /// Takes a lease and tells the others. From here on bundles are claimed, for topics in `topics`. Returns once the
     /// registration is there.
-    pub async fn register(self: &Arc<Self>, topics: &Arc<TopicRegistry>) -> Result<(), MetadataError> {
+    pub async fn register(
+        self: &Arc<Self>,
+        topics: &Arc<TopicRegistry>,
+        neighbours: Arc<dyn Neighbours>,
+    ) -> Result<(), MetadataError> {
         let _ = self.topics.set(Arc::downgrade(topics));
+        let _ = self.neighbours.set(neighbours);
         let lease = self.metadata.grant_lease(self.lease).await?;
         self.announce(lease.id()).await?;
         self.beat();
@@ -173,6 +181,10 @@ impl Cluster {
 
     pub(super) fn topics(&self) -> Option<Arc<TopicRegistry>> {
         self.topics.get().and_then(Weak::upgrade)
+    }
+
+    pub(super) fn neighbours(&self) -> Option<&Arc<dyn Neighbours>> {
+        self.neighbours.get()
     }
 
     /// Claims, releases and splits of a bundle happen one after the other.

@@ -190,16 +190,7 @@ impl Cluster {
 
     async fn assign(&self, bundle: Bundle, cut: &Cut, asked: Asked<'_>) -> Result<Look, StoreError> {
         let brokers = self.directory.now();
-        let mut candidates: Vec<Candidate> = brokers.values().map(Candidate::from).collect();
-        if self.draining.is_given() {
-            candidates.retain(|candidate| candidate.id != self.id());
-        } else if !brokers.contains_key(self.id()) {
-            candidates.push(Candidate::from(&self.record));
-        }
-        let isolation = self.isolation().await?;
-        let there: Vec<String> = candidates.iter().map(|candidate| candidate.id.clone()).collect();
-        let there = there.iter().map(String::as_str);
-        candidates.retain(|candidate| isolation.may(bundle.0.as_str(), &candidate.id, there.clone()));
+        let mut candidates = self.candidates(&bundle).await?;
         let now = self.clock.now();
         let name = format!("{}/{}", bundle.0, bundle.1);
         while !candidates.is_empty() {
@@ -222,7 +213,23 @@ impl Cluster {
         Ok(Look::Wait("no broker can take it"))
     }
 
-    fn placement(&self) -> std::sync::MutexGuard<'_, crate::balance::Placement> {
+    /// The brokers that may have the bundle.
+    pub(super) async fn candidates(&self, bundle: &Bundle) -> Result<Vec<Candidate>, StoreError> {
+        let brokers = self.directory.now();
+        let mut candidates: Vec<Candidate> = brokers.values().map(Candidate::from).collect();
+        if self.draining.is_given() {
+            candidates.retain(|candidate| candidate.id != self.id());
+        } else if !brokers.contains_key(self.id()) {
+            candidates.push(Candidate::from(&self.record));
+        }
+        let isolation = self.isolation().await?;
+        let there: Vec<String> = candidates.iter().map(|candidate| candidate.id.clone()).collect();
+        let there = there.iter().map(String::as_str);
+        candidates.retain(|candidate| isolation.may(bundle.0.as_str(), &candidate.id, there.clone()));
+        Ok(candidates)
+    }
+
+    pub(super) fn placement(&self) -> std::sync::MutexGuard<'_, crate::balance::Placement> {
         self.placement.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

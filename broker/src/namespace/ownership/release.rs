@@ -5,11 +5,11 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt};
 use magnetar_common::bundles::BundleRange;
 use magnetar_common::layout;
-use magnetar_common::metadata::{Expect, MetadataError};
+use magnetar_common::metadata::{Expect, MetadataError, Version};
 use magnetar_common::topic_name::NamespaceName;
 
 use super::cluster::Cluster;
-use super::record::BundleOwner;
+use super::record::{BrokerRecord, BundleOwner};
 use super::table::{Bundle, State};
 use crate::namespace::error::StoreError;
 
@@ -28,21 +28,53 @@ pub enum BundleError {
     Unknown(BundleRange, NamespaceName),
     #[error("bundle {0} cannot be split there; name a boundary inside it")]
     NoSuchBoundary(String),
+    #[error("{0} is no broker here; name one of `brokers list`")]
+    NoSuchBroker(String),
+    #[error("broker {1} did not take bundle {0}, which is free for any other; try again")]
+    NotTaken(String, String),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
+/// What became of a bundle that was to be given up.
+enum Released {
+    /// This broker does not serve it.
+    NotHere,
+    /// Nobody has it.
+    Free,
+    /// The next owner has it.
+    HandedOver,
+}
+
 impl Cluster {
-    /// Closes the bundle's topics, whose clients look them up again, then frees the bundle. Lookups wait meanwhile.
-    pub async fn unload(&self, namespace: &NamespaceName, range: BundleRange) -> Result<(), BundleError> {
+    /// Closes the bundle's topics and hands it to the broker `destination`, or to one of its own choice, and sends the clients
+    /// there. If that one does not take it the bundle is free, and clients look their topics up; with a destination that is
+    /// an error. Lookups wait meanwhile.
+    pub async fn unload(
+        &self,
+        namespace: &NamespaceName,
+        range: BundleRange,
+        destination: Option<&str>,
+    ) -> Result<(), BundleError> {
         let bundle = (namespace.clone(), range);
-        if !self.release(&bundle).await? {
-            return Err(BundleError::NotHere(format!("{namespace}/{range}")));
+        let destination = match destination {
+            Some(id) => {
+                let known = self.directory.now().get(id).cloned();
+                Some(known.ok_or_else(|| BundleError::NoSuchBroker(id.to_owned()))?)
+            }
+            None => None,
+        };
+        match self.release(&bundle, destination.clone()).await? {
+            Released::NotHere => Err(BundleError::NotHere(format!("{namespace}/{range}"))),
+            Released::Free => match destination {
+                Some(broker) => Err(BundleError::NotTaken(format!("{namespace}/{range}"), broker.broker_id)),
+                None => Ok(()),
+            },
+            Released::HandedOver => Ok(()),
         }
-        Ok(())
     }
 
-    /// Claims a bundle that its last owner wants here.
+    /// Claims a bundle that nobody has.
     pub async fn acquire(&self, namespace: &NamespaceName, range: BundleRange) -> Result<(), BundleError> {
         let cut = self.boundaries.get(namespace).await?;
         if !cut.bundles.has(range) {
@@ -72,7 +104,7 @@ impl Cluster {
             }
         }
         let release = |bundle: Bundle| async move {
-            if let Err(error) = self.release(&bundle).await {
+            if let Err(error) = self.release(&bundle, None).await {
                 tracing::warn!(namespace = %bundle.0, range = %bundle.1, %error, "free a bundle; its lease will");
             }
         };
@@ -86,44 +118,64 @@ impl Cluster {
         let _ = session.wait_for(Option::is_none).await;
     }
 
-    /// False if this broker does not serve it.
-    async fn release(&self, bundle: &Bundle) -> Result<bool, StoreError> {
+    async fn release(&self, bundle: &Bundle, next: Option<BrokerRecord>) -> Result<Released, StoreError> {
         if !self.table.begin_release(bundle) {
-            return Ok(false);
+            return Ok(Released::NotHere);
         }
         let _turn = self.turn(bundle).await;
         // It was split while this waited: the parts stay.
         if self.table.state(bundle).is_none() {
-            return Ok(false);
+            return Ok(Released::NotHere);
         }
         let close = async {
-            if let Some(topics) = self.topics() {
-                topics.close_bundle(&bundle.0, bundle.1).await;
+            match self.topics() {
+                Some(topics) => topics.close_bundle(&bundle.0, bundle.1).await,
+                None => Vec::new(),
+            }
+        };
+        let choose = async {
+            match next {
+                Some(next) => Some(next),
+                None => self.successor(bundle).await,
             }
         };
         // Meanwhile other brokers' lookups wait instead of sending clients here.
-        let (_, told) = tokio::join!(close, self.tell_handover(bundle));
-        if let Err(error) = told {
+        let (mut closed, told, next) = tokio::join!(close, self.tell_handover(bundle), choose);
+        let version = told.unwrap_or_else(|error| {
             tracing::debug!(namespace = %bundle.0, range = %bundle.1, %error, "announce a hand-over");
+            None
+        });
+        if let (Some(version), Some(next)) = (version, next) {
+            match self.hand_to(bundle, version, &mut closed, &next).await {
+                Ok(()) => {
+                    self.table.remove(bundle);
+                    tracing::info!(namespace = %bundle.0, range = %bundle.1, to = next.broker_id, "handed this bundle over");
+                    return Ok(Released::HandedOver);
+                }
+                Err(error) => {
+                    tracing::warn!(namespace = %bundle.0, range = %bundle.1, to = next.broker_id, error, "was not taken over");
+                }
+            }
         }
         let freed = self.free(bundle).await;
         // Its topics are closed: even if the record is still there, this broker does not serve it any more.
         self.table.remove(bundle);
         tracing::info!(namespace = %bundle.0, range = %bundle.1, "this bundle is free");
-        freed.map(|()| true)
+        freed.map(|()| Released::Free)
     }
 
-    async fn tell_handover(&self, bundle: &Bundle) -> Result<(), StoreError> {
+    /// Marks the record; `None` if it is not this broker's.
+    async fn tell_handover(&self, bundle: &Bundle) -> Result<Option<Version>, StoreError> {
         let key = layout::bundle_owner(&bundle.0, bundle.1);
         let lease = *self.session.borrow();
-        let (Some(lease), Some(found)) = (lease, self.metadata.get(&key).await?) else { return Ok(()) };
+        let (Some(lease), Some(found)) = (lease, self.metadata.get(&key).await?) else { return Ok(None) };
         if found.lease != Some(lease) {
-            return Ok(());
+            return Ok(None);
         }
         let record = BundleOwner { disabled: true, ..self.record.bundle_owner() };
         let json = serde_json::to_vec(&record).map_err(|error| StoreError::Invalid(error.to_string()))?;
-        self.metadata.put_ephemeral(&key, json.into(), Expect::Version(found.version), lease).await?;
-        Ok(())
+        let expect = Expect::Version(found.version);
+        Ok(Some(self.metadata.put_ephemeral(&key, json.into(), expect, lease).await?))
     }
 
     /// Somebody else's record has another lease: it stays. Tried again for as long as a lease lives, after which etcd has

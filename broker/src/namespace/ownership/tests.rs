@@ -1,14 +1,16 @@
 //! Several brokers over one store in memory, without topics that could be opened.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use magnetar_common::Environment;
+use magnetar_common::bundles::BundleRange;
 use magnetar_common::layout;
 use magnetar_common::metadata::{Expect, MemoryStore, MetadataStore, SharedMetadata};
-use magnetar_common::topic_name::TopicName;
+use magnetar_common::topic_name::{NamespaceName, TopicName};
 use tokio::net::TcpListener;
 
 use super::*;
@@ -23,6 +25,33 @@ struct NoTopics;
 impl LoadTopic for NoTopics {
     fn load(&self, _topic: TopicName) -> BoxFuture<'static, Result<Handle, TopicError>> {
         async { Err(TopicError::NotReady("no topics in this test".into())) }.boxed()
+    }
+}
+
+/// Calls the other brokers of this process without a network.
+struct Direct;
+
+fn brokers_of_all_tests() -> MutexGuard<'static, HashMap<String, Weak<Cluster>>> {
+    static BROKERS: LazyLock<Mutex<HashMap<String, Weak<Cluster>>>> = LazyLock::new(Mutex::default);
+    BROKERS.lock().expect("no panic")
+}
+
+impl Neighbours for Direct {
+    fn take_over<'a>(
+        &'a self,
+        broker: &'a BrokerRecord,
+        namespace: &'a NamespaceName,
+        range: BundleRange,
+        request: &'a HandOver,
+    ) -> BoxFuture<'a, Result<(), String>> {
+        async move {
+            let request =
+                serde_json::from_slice(&serde_json::to_vec(request).expect("JSON")).expect("a request");
+            let next = brokers_of_all_tests().get(&broker.broker_id).and_then(Weak::upgrade);
+            let taken = next.ok_or("it is gone")?.take_over(namespace, range, request).await;
+            taken.map_err(|error| error.to_string())
+        }
+        .boxed()
     }
 }
 
@@ -57,7 +86,8 @@ async fn broker(store: &MemoryStore) -> Broker {
     let ownership = Arc::clone(&cluster) as Arc<dyn Ownership>;
     let topics =
         TopicRegistry::new(NamespaceStore::new(metadata), Arc::new(NoTopics), auto_create, ownership);
-    cluster.register(&topics).await.expect("registered");
+    cluster.register(&topics, Arc::new(Direct)).await.expect("registered");
+    brokers_of_all_tests().insert(cluster.id().to_owned(), Arc::downgrade(&cluster));
     Broker { cluster, topics, _port: port }
 }
 
@@ -221,12 +251,50 @@ async fn a_split_leaves_no_hash_unserved_and_its_parts_move_by_themselves() {
 
     // The other broker remembers the boundaries of before: a claim that rests on them must fail.
     let moved = parts.into_iter().find(|part| part.contains(name.bundle_hash())).expect("a part");
-    here.cluster.unload(&namespace, moved).await.expect("unloaded");
-    there.cluster.acquire(&namespace, moved).await.expect("acquired");
+    until("both know each other", async || here.cluster.directory().now().len() == 2).await;
+    here.cluster.unload(&namespace, moved, Some(there.cluster.id())).await.expect("unloaded");
+    assert!(there.cluster.is_owned(name), "handed over");
     let owner = find(&brokers, 0, name).await;
     assert_eq!(owner.broker_url, there.cluster.record.pulsar_service_url);
     assert!(names.iter().all(|name| servers(&brokers, name) <= 1));
     assert!(here.cluster.split(&namespace, moved, SplitAt::Middle).await.is_err(), "it is not here any more");
+}
+
+#[tokio::test]
+async fn a_late_request_takes_no_bundle_from_who_has_it_by_now() {
+    let store = store().await;
+    let (a, b) = (broker(&store).await, broker(&store).await);
+    let name = topic("x");
+    find(&[&a], 0, &name).await;
+    let (namespace, range) = a.cluster.held()[0].clone();
+    let key = layout::bundle_owner(&namespace, range);
+    let record = store.get(&key).await.expect("get").expect("a record");
+    for version in [record.version.0, record.version.0 + 1] {
+        let request = serde_json::json!({"version": version, "topics": {}});
+        let request = serde_json::from_value(request).expect("a request");
+        let refused = b.cluster.take_over(&namespace, range, request).await;
+        assert!(matches!(refused, Err(BundleError::NotHere(_))), "{refused:?}");
+    }
+    assert!(a.cluster.is_owned(&name) && b.cluster.held().is_empty());
+    assert_eq!(store.get(&key).await.expect("get").expect("a record").version, record.version);
+}
+
+#[tokio::test]
+async fn a_bundle_that_nobody_takes_over_is_free_for_everybody() {
+    let store = store().await;
+    let (a, b) = (broker(&store).await, broker(&store).await);
+    let name = topic("x");
+    find(&[&a], 0, &name).await;
+    until("both know each other", async || a.cluster.directory().now().len() == 2).await;
+    let (namespace, range) = a.cluster.held()[0].clone();
+    brokers_of_all_tests().remove(b.cluster.id());
+    let unloaded = a.cluster.unload(&namespace, range, Some(b.cluster.id())).await;
+    assert!(matches!(unloaded, Err(BundleError::NotTaken(..))), "{unloaded:?}");
+    assert!(store.get(&layout::bundle_owner(&namespace, range)).await.expect("get").is_none());
+    let unknown = a.cluster.unload(&namespace, range, Some("nobody:1")).await;
+    assert!(matches!(unknown, Err(BundleError::NoSuchBroker(_))), "{unknown:?}");
+    find(&[&a, &b], 0, &name).await;
+    assert_eq!(servers(&[&a, &b], &name), 1);
 }
 
 #[tokio::test]

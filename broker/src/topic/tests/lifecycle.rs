@@ -26,6 +26,45 @@ async fn closing_tells_everybody_and_keeps_everything() {
 }
 
 #[tokio::test]
+async fn clients_of_a_topic_that_moves_hear_of_it_when_they_can_go_there() {
+    let world = World::start().await;
+    for next in [Some("pulsar://next:6650"), None] {
+        let topic = world.topic().await;
+        let mut producer = Peer::producing(&topic).await;
+        let mut consumer = Peer::consuming(&topic, SubscriptionType::Exclusive).await;
+        producer.send_all(["x"]).await;
+        let departed = topic.hand_over().await;
+        topic.closed().await;
+        assert!(departed.has_producers());
+        let is_close = |(command, _): &(Command, _)| {
+            matches!(command, Command::CloseProducer(_) | Command::CloseConsumer(_))
+        };
+        assert!(!producer.pending_now().await.iter().any(is_close), "told before there is a place to go to");
+        assert!(!consumer.pending_now().await.iter().any(is_close), "told before there is a place to go to");
+        match next {
+            Some(next) => departed.send_to(next),
+            None => drop(departed),
+        }
+        let Command::CloseProducer(close) = producer.next().await.0 else { panic!("no CLOSE_PRODUCER") };
+        assert_eq!(close.assigned_broker_service_url.as_deref(), next);
+        let Command::CloseConsumer(close) = consumer.next().await.0 else { panic!("no CLOSE_CONSUMER") };
+        assert_eq!(close.assigned_broker_service_url.as_deref(), next);
+    }
+}
+
+#[tokio::test]
+async fn a_topic_can_have_its_ledger_before_its_first_producer() {
+    let world = World::start().await;
+    let topic = world.topic().await;
+    let before = topic.internal_stats().await.unwrap().ledgers.len();
+    topic.prepare().await.unwrap();
+    let after = topic.internal_stats().await.unwrap().ledgers.len();
+    assert_eq!((before, after), (0, 1));
+    Peer::producing(&topic).await.send_all(["x"]).await;
+    assert_eq!(topic.internal_stats().await.unwrap().ledgers.len(), 1);
+}
+
+#[tokio::test]
 async fn deleting_needs_force_while_somebody_is_connected_and_leaves_nothing() {
     let world = World::start().await;
     let topic = world.topic().await;

@@ -21,12 +21,13 @@ use tokio::sync::mpsc;
 
 use self::subscription::Subscription;
 use super::actor::{BATCH, Timer, TopicEnv};
-use super::consumer::message_id;
+use super::consumer::{Consumer, message_id};
+use super::departed::{Client, Departed};
 use super::error::TopicError;
 use super::handle::Handle;
 use super::mailbox::{Message, SharedState};
-use super::producers::Producers;
-use super::publish::{disconnect, refuse};
+use super::producers::{Producer, Producers};
+use super::publish::refuse;
 use super::rate::Rate;
 use super::reads::with_checksum;
 use super::request::{CloseReason, ConsumerKey, Name, Publish};
@@ -109,6 +110,11 @@ async fn run(mut topic: Volatile, mut mailbox: mpsc::UnboundedReceiver<Message>,
                     let _ = reply.send(Ok(()));
                     break 'open;
                 }
+                Message::HandOver(reply) => {
+                    shared.closed.store(true, Ordering::Release);
+                    let _ = reply.send(Ok(topic.take_clients()));
+                    break 'open;
+                }
                 message => topic.handle(message),
             }
         }
@@ -153,7 +159,9 @@ impl Volatile {
             Message::ConsumerStats(key, reply) => drop(reply.send(self.consumer_stats(key))),
             Message::Admin(request) => self.admin(request),
             Message::Policies(policies) => self.policies = *policies,
+            Message::Prepare(reply) => drop(reply.send(Ok(()))),
             Message::Close(_, reply) => drop(reply.send(Err(TopicError::closed()))),
+            Message::HandOver(reply) => drop(reply.send(Err(TopicError::closed()))),
         }
     }
 
@@ -232,11 +240,17 @@ impl Volatile {
     }
 
     fn send_everybody_away(&mut self) {
-        self.producers.take_all().iter().for_each(disconnect);
+        drop(self.take_clients());
+    }
+
+    /// Nobody is connected any more; the clients are yet to be told.
+    fn take_clients(&mut self) -> Departed {
+        let mut clients: Vec<Client> = self.producers.take_all().iter().map(Producer::client).collect();
         for subscription in std::mem::take(&mut self.subscriptions).into_values() {
-            subscription.consumers.values().for_each(super::consumer::Consumer::send_close);
+            clients.extend(subscription.consumers.values().map(Consumer::client));
         }
         self.consumers.clear();
+        Departed::new(clients)
     }
 }
 
