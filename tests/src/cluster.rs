@@ -1,9 +1,10 @@
-//! A whole cluster as processes on loopback: etcd, three bookies, and brokers that come and go.
+//! A whole cluster as processes: etcd, bookies, and brokers that come and go.
 
 use crate::etcd::Etcd;
 use crate::http;
 use crate::process::free_ports;
 use crate::role::Role;
+use crate::site::Site;
 use crate::wait;
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
@@ -18,7 +19,8 @@ pub struct Cluster {
     pub brokers: Vec<Broker>,
     pub bookies: Vec<Role>,
     pub etcd: Etcd,
-    _dir: TempDir,
+    bookie_flags: &'static [&'static str],
+    dir: TempDir,
 }
 
 /// A broker process and where it is.
@@ -32,15 +34,16 @@ pub struct Broker {
 
 impl Broker {
     /// Starts a broker of this cluster with further flags.
-    pub fn start(etcd: &Etcd, flags: &[&str]) -> Result<Self> {
+    pub fn start(site: &Site, etcd: &Etcd, flags: &[&str]) -> Result<Self> {
         let ports = free_ports()?;
         let words = format!(
-            "broker --metadata {} --bind 127.0.0.1 --broker-port {} --http-port {}",
+            "broker --metadata {} --bind {} --broker-port {} --http-port {}",
             etcd.url(),
+            site.address,
             ports.0,
             ports.1
         );
-        let role = Role::start(words.split(' ').chain(flags.iter().copied()))?;
+        let role = Role::start_at(site, words.split(' ').chain(flags.iter().copied()))?;
         let address = role.told("broker").context("an address")?.trim_start_matches("pulsar://").to_owned();
         let http = role.told("http").context("an address")?.to_owned();
         Ok(Self { role, address, http })
@@ -59,34 +62,71 @@ impl Broker {
     }
 }
 
-/// A bookie's command line, with its directories below `dir`.
-pub fn bookie_words(etcd: &Etcd, dir: &Path) -> Result<Vec<String>> {
+fn start_bookie(site: &Site, etcd: &Etcd, dir: &Path, flags: &[&str]) -> Result<Role> {
     let ports = free_ports()?;
     let words = format!(
-        "bookie --metadata {} --journal-dir {} --ledger-dir {} --bind 127.0.0.1 --port {} --http-port {}",
+        "bookie --metadata {} --journal-dir {} --ledger-dir {} --bind {} --port {} --http-port {}",
         etcd.url(),
         dir.join("journal").display(),
         dir.join("ledgers").display(),
+        site.address,
         ports.0,
         ports.1
     );
-    Ok(words.split(' ').map(str::to_owned).collect())
+    Role::start_at(site, words.split(' ').chain(flags.iter().copied()))
+}
+
+/// What a cluster is made of.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// One broker on each.
+    pub brokers: Vec<Site>,
+    /// One bookie on each.
+    pub bookies: Vec<Site>,
+    /// One member on each.
+    pub etcd: Vec<Site>,
+    /// Further flags of every bookie.
+    pub bookie_flags: &'static [&'static str],
+}
+
+impl Layout {
+    /// Three bookies, one etcd and this many brokers on loopback.
+    pub fn local(brokers: usize) -> Self {
+        Self {
+            brokers: vec![Site::local(); brokers],
+            bookies: vec![Site::local(); 3],
+            etcd: vec![Site::local()],
+            bookie_flags: &[],
+        }
+    }
 }
 
 impl Cluster {
-    /// Starts etcd, three bookies and this many brokers, and waits until the brokers know each other and have a leader.
-    pub fn start(etcd: PathBuf, brokers: usize) -> Result<Self> {
+    /// Starts everything, and waits until the brokers know each other and have a leader.
+    pub fn start(etcd: PathBuf, layout: &Layout) -> Result<Self> {
         let dir = tempfile::tempdir()?;
-        let etcd = Etcd::start(etcd)?;
-        let mut bookies = Vec::new();
-        for number in 0..3 {
-            bookies.push(Role::start(bookie_words(&etcd, &dir.path().join(number.to_string()))?)?);
+        let etcd = Etcd::start_at(etcd, &layout.etcd, "http", &[])?;
+        let mut cluster =
+            Self { brokers: Vec::new(), bookies: Vec::new(), etcd, bookie_flags: layout.bookie_flags, dir };
+        layout.bookies.iter().try_for_each(|site| cluster.add_bookie(site))?;
+        for site in &layout.brokers {
+            cluster.brokers.push(Broker::start(site, &cluster.etcd, &[])?);
         }
-        let brokers = (0..brokers).map(|_| Broker::start(&etcd, &[])).collect::<Result<Vec<_>>>()?;
-        let cluster = Self { brokers, bookies, etcd, _dir: dir };
         cluster.wait_for_brokers();
         cluster.retain_everything()?;
         Ok(cluster)
+    }
+
+    /// Starts another bookie.
+    pub fn add_bookie(&mut self, site: &Site) -> Result<()> {
+        let dir = self.bookie_dir(self.bookies.len());
+        self.bookies.push(start_bookie(site, &self.etcd, &dir, self.bookie_flags)?);
+        Ok(())
+    }
+
+    /// Where a bookie keeps all that it has.
+    pub fn bookie_dir(&self, number: usize) -> PathBuf {
+        self.dir.path().join(number.to_string())
     }
 
     /// Without this, a ledger that no subscription needs is deleted once its topic writes to the next one.

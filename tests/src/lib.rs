@@ -12,6 +12,7 @@ pub mod etcd;
 pub mod http;
 pub mod java;
 pub mod lone;
+pub mod network;
 pub mod process;
 pub mod proxy;
 pub mod publisher;
@@ -19,4 +20,5 @@ pub mod raw;
 pub mod role;
 #[path = "../sim/mod.rs"]
 pub mod sim;
+pub mod site;
 pub mod wait;

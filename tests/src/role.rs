@@ -1,6 +1,7 @@
 //! A `magnetar` process of any role: its command line, ready line, log, and end.
 
 use crate::process::binary;
+use crate::site::Site;
 use crate::wait;
 use anyhow::{Context, Result, bail};
 use std::ffi::OsString;
@@ -16,6 +17,7 @@ const READY_LIMIT: Duration = Duration::from_secs(30);
 pub struct Role {
     child: Child,
     args: Vec<OsString>,
+    site: Site,
     ready_line: String,
     log: Arc<Mutex<Vec<String>>>,
 }
@@ -23,8 +25,14 @@ pub struct Role {
 impl Role {
     /// Starts `magnetar` with these words and waits for the ready line.
     pub fn start(args: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Self> {
+        Self::start_at(&Site::local(), args)
+    }
+
+    /// Like [`start`](Self::start), on a site.
+    pub fn start_at(site: &Site, args: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Self> {
         let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
-        let mut child = Command::new(binary())
+        let mut child = site
+            .command(binary())
             .args(&args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -46,7 +54,7 @@ impl Role {
                 lines.lock().expect("log").push(line);
             }
         });
-        let mut process = Self { child, args, ready_line: String::new(), log };
+        let mut process = Self { child, args, site: site.clone(), ready_line: String::new(), log };
         match ready.recv_timeout(READY_LIMIT) {
             Ok(line) if line.contains(" ready ") => {
                 process.ready_line = line;
@@ -68,7 +76,7 @@ impl Role {
 
     /// Starts again with the same words after the process has ended.
     pub fn restart(&mut self) -> Result<()> {
-        let again = Self::start(self.args.clone())?;
+        let again = Self::start_at(&self.site, self.args.clone())?;
         *self = again;
         Ok(())
     }

@@ -9,7 +9,7 @@ const OUTAGE_FOR_CI: usize = 12;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn open_topics_take_messages_while_etcd_is_down_and_everything_resumes() -> Result<()> {
-    let Some(mut run) = Run::start("etcd-down", 2, 10).await? else { return Ok(()) };
+    let Some(mut run) = Run::start("etcd-down", 10).await? else { return Ok(()) };
     let outage = Duration::from_secs(u64::try_from(figure("MAGNETAR_CHAOS_OUTAGE_S", OUTAGE_FOR_CI))?);
     let from = run.now();
     run.cluster.etcd.kill()?;

@@ -10,7 +10,7 @@ const STOP_MAX: Duration = Duration::from_secs(25);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn topics_of_a_killed_broker_go_on_elsewhere_after_its_lease() -> Result<()> {
-    let Some(mut run) = Run::start("kill", 2, 20).await? else { return Ok(()) };
+    let Some(mut run) = Run::start("kill", 20).await? else { return Ok(()) };
     for round in 0..rounds(2) {
         let from = run.now();
         run.cluster.brokers[round % 2].role.kill()?;
@@ -27,7 +27,7 @@ async fn topics_of_a_killed_broker_go_on_elsewhere_after_its_lease() -> Result<(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn topics_of_a_broker_that_leaves_go_on_at_once() -> Result<()> {
-    let Some(mut run) = Run::start("leave", 2, 20).await? else { return Ok(()) };
+    let Some(mut run) = Run::start("leave", 20).await? else { return Ok(()) };
     for round in 0..rounds(2) {
         let from = run.now();
         let status = run.cluster.brokers[round % 2].role.terminate(STOP_MAX)?;

@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 use magnetar_common::clock::{Clock, SystemClock};
 use magnetar_tests::checker::{Verdict, check};
-use magnetar_tests::cluster::Cluster;
+use magnetar_tests::cluster::{Cluster, Layout};
 use magnetar_tests::publisher::Publisher;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,8 +46,12 @@ fn rounds(for_ci: usize) -> usize {
 }
 
 impl Run {
-    /// `None` after telling why there is no etcd.
-    async fn start(name: &'static str, brokers: usize, topics_for_ci: usize) -> Result<Option<Self>> {
+    /// With two brokers on loopback. `None` after telling why there is no etcd.
+    async fn start(name: &'static str, topics_for_ci: usize) -> Result<Option<Self>> {
+        Self::start_as(name, &Layout::local(2), topics_for_ci).await
+    }
+
+    async fn start_as(name: &'static str, layout: &Layout, topics_for_ci: usize) -> Result<Option<Self>> {
         let turn = TURN.lock().await;
         let etcd = match magnetar_tests::etcd::program() {
             Ok(program) => program,
@@ -56,7 +60,7 @@ impl Run {
                 return Ok(None);
             }
         };
-        let cluster = Cluster::start(etcd, brokers)?;
+        let cluster = Cluster::start(etcd, layout)?;
         let clock = Arc::new(SystemClock::default());
         let topics = figure("MAGNETAR_CHAOS_TOPICS", topics_for_ci);
         let rate = (RATE / u32::try_from(topics)?).clamp(1, 100);

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bundles_move_and_split_under_load() -> Result<()> {
-    let Some(mut run) = Run::start("moves", 2, 20).await? else { return Ok(()) };
+    let Some(mut run) = Run::start("moves", 20).await? else { return Ok(()) };
     for round in 0..rounds(6) {
         let from = run.now();
         let brokers = &run.cluster.brokers;

@@ -36,7 +36,7 @@ fn wait_until_stopped(role: &Role) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_slept_past_its_lease_acknowledges_nothing_more() -> Result<()> {
-    let Some(mut run) = Run::start("zombie", 2, 4).await? else { return Ok(()) };
+    let Some(mut run) = Run::start("zombie", 4).await? else { return Ok(()) };
     let mut dropped = 0;
     for round in 0..rounds(2) {
         let from = run.now();

@@ -4,7 +4,7 @@ use crate::support::ran;
 use anyhow::{Context, Result, ensure};
 use magnetar_proto::pulsar::Command;
 use magnetar_tests::checker::owner;
-use magnetar_tests::cluster::{Broker, Cluster};
+use magnetar_tests::cluster::{Broker, Cluster, Layout};
 use magnetar_tests::http::{self, Answer};
 use magnetar_tests::process::binary;
 use magnetar_tests::raw::Connection;
@@ -54,7 +54,7 @@ async fn two_brokers_share_a_namespace_and_each_answers_for_both() -> Result<()>
             return Ok(());
         }
     };
-    let cluster = Cluster::start(program, 2)?;
+    let cluster = Cluster::start(program, &Layout::local(2))?;
     let [a, b] = cluster.brokers.as_slice() else { anyhow::bail!("two brokers") };
     let admin = |broker: &Broker, path: &str| format!("{}/admin/v2/{path}", broker.http);
 
