@@ -7,6 +7,7 @@
 mod etcd_outage;
 mod failover;
 mod moves;
+mod partitions;
 mod script;
 mod zombie;
 
