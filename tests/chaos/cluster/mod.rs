@@ -4,6 +4,7 @@
 //! `MAGNETAR_CHAOS_ROUNDS` sets the rounds and `MAGNETAR_CHAOS_TOPICS` the topics; without them a few rounds show that it
 //! works, within CI's time.
 
+mod bookies;
 mod etcd_outage;
 mod failover;
 mod moves;
