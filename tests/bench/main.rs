@@ -2,11 +2,12 @@
 //! `bench bookie`, those of one bookie.
 //!
 //! Run as `cargo run --release -p magnetar-tests --bin bench`; `-- --seconds N` sets how long each load lasts, `-- bookie`
-//! measures a bookie, `-- peer` one beside Apache BookKeeper's, `-- ledger` the ledger client, `-- sim` runs seeds of the
-//! simulation. It must never link the servers it measures: they are processes. (The simulation is not measured, and links
+//! measures a bookie, `-- peer` one beside Apache BookKeeper's, `-- cluster` many topics over two brokers, `-- ledger` the
+//! ledger client, `-- sim` runs seeds of the simulation. It must never link the servers it measures: they are processes. (The simulation is not measured, and links
 //! what it runs.)
 
 mod bookie;
+mod cluster;
 mod ledger;
 mod load;
 mod peer;
@@ -34,6 +35,7 @@ fn main() -> Result<()> {
     let arguments = std::env::args().skip(1).collect::<Vec<_>>();
     match arguments.split_first() {
         Some((command, rest)) if command == "bookie" => bookie::run(rest),
+        Some((command, rest)) if command == "cluster" => cluster::run(rest),
         Some((command, rest)) if command == "ledger" => ledger::run(rest),
         Some((command, rest)) if command == "peer" => peer::run(rest),
         Some((command, rest)) if command == "sim" => sim::run(rest),
@@ -111,7 +113,7 @@ fn seconds_wanted(arguments: &[String]) -> Result<u64> {
         [] => Ok(LOAD_SECONDS),
         ["--seconds", number] => number.parse().context("--seconds takes a whole number"),
         _ => anyhow::bail!(
-            "usage: bench [--seconds N] | bench bookie | bench ledger | bench peer | bench sim (each with --help)"
+            "usage: bench [--seconds N] | bench bookie | bench cluster | bench ledger | bench peer | bench sim (each with --help)"
         ),
     }
 }
