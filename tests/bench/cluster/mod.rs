@@ -92,7 +92,7 @@ async fn measure(cluster: &mut Cluster, topics: usize) -> Result<()> {
 fn loaded(cluster: &Cluster) -> Result<usize> {
     let mut loaded = 0;
     for broker in &cluster.brokers {
-        let answer = magnetar_tests::http::get(&format!("{}/metrics", broker.http))?;
+        let answer = magnetar_tests::http::get(&format!("{}/metrics/", broker.http))?;
         let mut lines = answer.body.lines().filter(|line| line.starts_with("pulsar_broker_topics_count"));
         let count = lines.next().and_then(|line| line.rsplit(' ').next());
         loaded += count.context("a count of topics")?.parse::<f64>()? as usize;
