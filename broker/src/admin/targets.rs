@@ -31,6 +31,17 @@ pub(super) async fn of_topic(service: &BrokerService, topic: &TopicName) -> Admi
     }
 }
 
+/// The same without partitions that were never used: they are empty, and asking one would create it.
+pub(super) async fn used(service: &BrokerService, topic: &TopicName) -> AdminResult<Vec<TopicName>> {
+    let mut used = Vec::new();
+    for name in of_topic(service, topic).await? {
+        if name == *topic || service.store.topic_exists(&name).await? {
+            used.push(name);
+        }
+    }
+    Ok(used)
+}
+
 /// The namespace's policies, or 404.
 pub(super) async fn policies(service: &BrokerService, namespace: &NamespaceName) -> AdminResult<Policies> {
     let found = service.store.namespace(namespace).await?;

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::error::{AdminError, AdminResult};
 use super::extract::{Body, Namespace, Params, Topic};
 use super::{Routes, Service, message_id, targets};
-use crate::topic::{InternalStats, TopicStats, Why};
+use crate::topic::{CompactionStatus, InternalStats, TopicStats, Why};
 
 pub(super) fn routes() -> Routes {
     Router::new()
@@ -25,6 +25,7 @@ pub(super) fn routes() -> Routes {
         .route("/{tenant}/{namespace}/{topic}/terminate", post(terminate))
         .route("/{tenant}/{namespace}/{topic}/why", get(why))
         .route("/{tenant}/{namespace}/{topic}/truncate", delete(truncate))
+        .route("/{tenant}/{namespace}/{topic}/compaction", get(compaction_status).put(compact))
         .route(
             "/{tenant}/{namespace}/{topic}/properties",
             get(properties).put(set_properties).delete(remove_property),
@@ -84,13 +85,30 @@ async fn why(service: Service, Topic(topic): Topic) -> AdminResult<Json<Why>> {
 }
 
 async fn truncate(service: Service, Topic(topic): Topic) -> AdminResult<NoContent> {
-    for name in targets::of_topic(&service, &topic).await? {
-        // A partition that was never used is empty; asking it would create it.
-        if name == topic || service.store.topic_exists(&name).await? {
-            targets::load(&service, &name).await?.truncate().await?;
-        }
+    for name in targets::used(&service, &topic).await? {
+        targets::load(&service, &name).await?.truncate().await?;
     }
     Ok(NoContent)
+}
+
+/// Begins a compaction, of each partition of a partitioned topic. 409 while one is under way.
+async fn compact(service: Service, Topic(topic): Topic) -> AdminResult<NoContent> {
+    for name in targets::used(&service, &topic).await? {
+        targets::load(&service, &name).await?.compact().await?;
+    }
+    Ok(NoContent)
+}
+
+/// Of a partitioned topic, what is most worth knowing of its partitions.
+async fn compaction_status(service: Service, Topic(topic): Topic) -> AdminResult<Json<CompactionStatus>> {
+    let mut most = CompactionStatus::default();
+    for name in targets::used(&service, &topic).await? {
+        let status = targets::load(&service, &name).await?.compaction_status().await?;
+        if status.status > most.status {
+            most = status;
+        }
+    }
+    Ok(Json(most))
 }
 
 async fn remove(service: Service, Topic(topic): Topic, params: Params) -> AdminResult<NoContent> {

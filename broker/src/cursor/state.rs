@@ -4,7 +4,7 @@ use super::batches::{Batches, Narrowed};
 use super::ranges::{AckedRange, AckedSet};
 use super::snapshot::Snapshot;
 use crate::managed_ledger::{LedgerList, MarkDelete};
-use magnetar_proto::ids::Position;
+use magnetar_proto::ids::{EntryId, Position};
 
 /// What an acknowledgement of single messages of a batch did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,22 +33,32 @@ pub struct Cursor {
     acked: AckedSet,
     batches: Batches,
     properties: Vec<(String, i64)>,
+    /// Messages before all ledgers may be to come, from a compacted ledger: a mark there does not follow what is
+    /// acknowledged in the ledgers. Not kept: nobody has looked yet.
+    waits_before_all: bool,
 }
 
 impl Cursor {
     /// A cursor with everything up to `mark` acknowledged.
     pub fn new(mark: MarkDelete) -> Self {
-        Self { mark, acked: AckedSet::default(), batches: Batches::default(), properties: Vec::new() }
+        Self {
+            mark,
+            acked: AckedSet::default(),
+            batches: Batches::default(),
+            properties: Vec::new(),
+            waits_before_all: false,
+        }
     }
 
     /// The cursor as it was when the snapshot was taken, fitted to the ledgers as they are now.
     pub fn restore(snapshot: &Snapshot, ledgers: &LedgerList) -> Self {
         let Snapshot { mark, acked, batches, properties } = snapshot.clone();
-        let mut cursor = Self { mark, acked, batches, properties };
+        let mut cursor = Self { mark, acked, batches, properties, waits_before_all: true };
         let done: Vec<Position> =
             snapshot.batches.iter().map(|(at, _)| at).filter(|at| snapshot.acked.contains(*at)).collect();
         done.into_iter().for_each(|position| cursor.batches.remove(position));
         cursor.fit(ledgers);
+        cursor.waits_before_all = cursor.is_held(ledgers);
         cursor
     }
 
@@ -90,13 +100,20 @@ impl Cursor {
         self.properties = properties;
     }
 
+    /// Tells whether messages may come from before all ledgers, where the mark-delete position is kept then until it is
+    /// moved by a cumulative acknowledgement.
+    pub fn wait_before_all(&mut self, waits: bool, ledgers: &LedgerList) {
+        self.waits_before_all = waits;
+        self.advance(self.mark, ledgers);
+    }
+
     /// Acknowledges an entry. False if it was acknowledged, or does not exist.
     pub fn ack(&mut self, position: Position, ledgers: &LedgerList) -> bool {
         if self.is_acked(position) || !exists(position, ledgers) {
             return false;
         }
         self.batches.remove(position);
-        if ledgers.next_after(self.mark) == position {
+        if !self.is_held(ledgers) && ledgers.next_after(self.mark) == position {
             self.advance(position.into(), ledgers);
             true
         } else {
@@ -144,6 +161,9 @@ impl Cursor {
         }
         let mark = match batch {
             None if exists(position, ledgers) => position.into(),
+            _ if ledgers.is_before_all(position.ledger_id) => {
+                MarkDelete { ledger_id: position.ledger_id, entry: position.entry_id.prev() }
+            }
             _ => ledgers.mark_before(ledgers.valid_from(position)),
         };
         let moved = mark > self.mark;
@@ -156,6 +176,24 @@ impl Cursor {
             Some(outcome) => outcome,
             None => AckOutcome::Nothing,
         }
+    }
+
+    /// Acknowledges every entry from `first` up to, not including, `end`: compaction has taken them out.
+    pub fn pass_over(&mut self, first: Position, end: Position, ledgers: &LedgerList) {
+        let end = ledgers
+            .last_confirmed()
+            .map_or(first, |last| end.min(Position { entry_id: last.entry_id.next(), ..last }));
+        for (ledger_id, info) in
+            ledgers.iter().filter(|(id, _)| (first.ledger_id..=end.ledger_id).contains(id))
+        {
+            let from = if ledger_id == first.ledger_id { first.entry_id } else { EntryId::ZERO };
+            let entries = info.entries().map_or(end.entry_id, EntryId);
+            let past = if ledger_id == end.ledger_id { entries.min(end.entry_id) } else { entries };
+            if let Some(last) = past.prev().filter(|last| from <= *last) {
+                self.acked.insert_range(AckedRange { ledger_id, first: from, last });
+            }
+        }
+        self.advance(self.mark, ledgers);
     }
 
     /// Fits the cursor to ledgers that have gone or come to an end: the mark-delete position moves over what does not
@@ -175,17 +213,24 @@ impl Cursor {
         }
     }
 
+    fn is_held(&self, ledgers: &LedgerList) -> bool {
+        self.waits_before_all && ledgers.is_before_all(self.mark.ledger_id)
+    }
+
     /// Moves the mark, and on over whatever is acknowledged behind it, into the following ledgers too.
     fn advance(&mut self, mark: MarkDelete, ledgers: &LedgerList) {
         self.mark = mark;
         self.acked.remove_through(self.mark);
-        while let Some(end) = self.acked.run_end(ledgers.next_after(self.mark)) {
+        while !self.is_held(ledgers)
+            && let Some(end) = self.acked.run_end(ledgers.next_after(self.mark))
+        {
             self.mark = end.into();
             self.acked.remove_through(self.mark);
         }
         self.batches.remove_through(self.mark);
         assert!(
             ledgers.is_empty()
+                || ledgers.is_before_all(self.mark.ledger_id)
                 || ledgers.count_after(self.mark) > 0
                 || ledgers.clamp(self.mark) == ledgers.latest(),
             "the mark-delete position {} is beyond the last confirmed entry {:?}",
@@ -195,9 +240,7 @@ impl Cursor {
     }
 }
 
-/// Whether there is a confirmed entry.
+/// Whether there is a confirmed entry, or may be one in a compacted ledger.
 fn exists(position: Position, ledgers: &LedgerList) -> bool {
-    ledgers.last_confirmed().is_some_and(|last| position <= last)
-        && ledgers.get(position.ledger_id).is_some()
-        && ledgers.valid_from(position) == position
+    ledgers.is_before_all(position.ledger_id) || ledgers.holds(position)
 }

@@ -22,6 +22,9 @@ const MAX_RECORDS: u64 = 50_000;
 const MAX_LEDGER_BYTES: u64 = 64 << 20;
 /// Some millions of acknowledged ranges or partly acknowledged batches; a subscription with more has other troubles.
 const MAX_RECORD_BYTES: usize = 128 << 20;
+/// Each lost attempt to take a cursor over means that an older owner has begun a ledger: it does so once, or two owners
+/// fight.
+const TAKE_OVER_ATTEMPTS: usize = 8;
 /// A state up to this size is folded into the head when the cursor is closed or taken over; a larger one stays in its
 /// ledger, for a metadata store is no place for it.
 const MAX_INLINE_BYTES: usize = 32 << 10;
@@ -86,12 +89,21 @@ impl CursorStore {
         name: &str,
         ledgers: &LedgerList,
     ) -> Result<(Self, Cursor, BTreeMap<String, String>), CursorError> {
-        let mut store = Self::at(env, config, managed_ledger, name);
-        let head = store.load_head().await?;
-        let snapshot = store.recover_snapshot(head).await?;
-        store.write_last(snapshot.clone()).await?;
-        let properties = store.properties.clone();
-        Ok((store, Cursor::restore(&snapshot, ledgers), properties))
+        let mut attempt = 1;
+        loop {
+            let mut store = Self::at(env, config, managed_ledger, name);
+            let head = store.load_head().await?;
+            let snapshot = store.recover_snapshot(head).await?;
+            match store.write_last(snapshot.clone()).await {
+                Ok(()) => {
+                    let properties = store.properties.clone();
+                    return Ok((store, Cursor::restore(&snapshot, ledgers), properties));
+                }
+                // An owner that does not know of its end has begun a new ledger meanwhile: there may be more to recover.
+                Err(CursorError::Fenced(_)) if attempt < TAKE_OVER_ATTEMPTS => attempt += 1,
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Makes the snapshot durable, which replaces all earlier ones. Gives the bytes written.

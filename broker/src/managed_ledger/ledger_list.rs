@@ -212,8 +212,20 @@ impl LedgerList {
         self.last_confirmed.map_or_else(|| self.earliest(), MarkDelete::after)
     }
 
+    /// Whether there is a confirmed entry at the position.
+    pub fn holds(&self, position: Position) -> bool {
+        self.last_confirmed.is_some_and(|last| position <= last)
+            && self.get(position.ledger_id).is_some()
+            && self.valid_from(position) == position
+    }
+
+    /// Whether the position is in a ledger before all of these: its entry may live on in a compacted ledger only.
+    pub fn is_before_all(&self, ledger_id: LedgerId) -> bool {
+        self.ledgers.first_key_value().is_some_and(|(first, _)| ledger_id < *first)
+    }
+
     /// Moves a mark that lies in a ledger that is gone, or beyond the confirmed end, to where it belongs. Never moves it
-    /// over an entry that can still be read, in either direction.
+    /// over an entry that can still be read, in either direction. A mark before all ledgers is right where it is.
     pub fn clamp(&self, mark: MarkDelete) -> MarkDelete {
         if self.ledgers.is_empty() {
             return mark;
@@ -229,6 +241,7 @@ impl LedgerList {
                 }
                 _ => mark,
             },
+            None if self.is_before_all(mark.ledger_id) => mark,
             None => self.mark_before(self.next_after(mark)),
         }
     }
@@ -329,7 +342,7 @@ mod tests {
     #[test]
     fn marks_in_deleted_ledgers_or_past_the_end_are_clamped() {
         let list = list();
-        assert_eq!(list.clamp(at(1, 50).into()), MarkDelete::before(LedgerId(2)));
+        assert_eq!(list.clamp(at(1, 50).into()), at(1, 50).into());
         assert_eq!(list.clamp(at(5, 0).into()), at(2, 2).into());
         assert_eq!(list.clamp(at(2, 9).into()), at(2, 2).into());
         assert_eq!(list.clamp(at(9, 7).into()), at(9, 1).into());

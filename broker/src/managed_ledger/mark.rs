@@ -27,6 +27,11 @@ impl MarkDelete {
         Self { ledger_id: position.ledger_id, entry: Some(position.entry_id) }
     }
 
+    /// The entry just before this place; `None` before the first one of a ledger.
+    pub fn position(self) -> Option<Position> {
+        self.entry.map(|entry| Position::new(self.ledger_id, entry))
+    }
+
     /// The position that directly follows in the same ledger, whether it exists or not.
     pub fn next_position(self) -> Position {
         Position::new(self.ledger_id, self.entry.map_or(EntryId::ZERO, EntryId::next))

@@ -57,6 +57,8 @@ pub struct TopicPolicies {
     pub encryption_required: bool,
     /// Which bookies new ledgers may lie on.
     pub isolation: Isolation,
+    /// Bytes published since the last compaction at which the next one begins.
+    pub compaction_threshold: Option<u64>,
 }
 
 impl Default for TopicPolicies {
@@ -77,6 +79,7 @@ impl Default for TopicPolicies {
             delayed_delivery: true,
             encryption_required: false,
             isolation: Isolation::default(),
+            compaction_threshold: None,
         }
     }
 }
@@ -122,6 +125,7 @@ impl TopicPolicies {
                 .unwrap_or(true),
             encryption_required: flag("encryption_required").unwrap_or(false),
             isolation: Isolation::default(),
+            compaction_threshold: count("compaction_threshold").filter(|bytes| *bytes > 0),
         }
     }
 

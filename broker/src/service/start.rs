@@ -10,6 +10,7 @@ use magnetar_common::metadata::SharedMetadata;
 use magnetar_common::net::BindError;
 use magnetar_common::shutdown::{Gate, Signal};
 use magnetar_ledger::Client;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use super::loader::Loader;
@@ -26,6 +27,9 @@ use crate::topic::{ProducerNames, TailBudget, TopicEnv, TopicLimits};
 
 /// Counts the starts of brokers: part of the producer names that they make up (as in Pulsar).
 const PRODUCER_NAMES: &str = "/counters/producer-name";
+
+/// Topics that a broker compacts at the same time: each may take a quarter of a GiB for its keys.
+const COMPACTIONS: usize = 2;
 
 /// Closing topics flushes cursors to the bookies; what is not done by then is recovered at the next start. Together
 /// with the two below it keeps a shutdown under 4 s.
@@ -234,6 +238,7 @@ async fn loader(
         broker: advertised.broker_url.as_str().into(),
         policies: Arc::new(StoredPolicies(NamespaceStore::new(Arc::clone(metadata)))),
         tail_budget: Arc::new(TailBudget::new(config.tail_cache_bytes)),
+        compactions: Arc::new(Semaphore::new(COMPACTIONS)),
     })))
 }
 

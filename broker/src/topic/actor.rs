@@ -11,9 +11,10 @@ use magnetar_common::Environment;
 use magnetar_common::clock::SharedClock;
 use magnetar_common::topic_name::{Domain, TopicName};
 use magnetar_proto::ids::Position;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::closing::Ending;
+use super::compaction::{self, Compaction};
 use super::deduplication::Deduplication;
 use super::durability::Stored;
 use super::error::TopicError;
@@ -25,7 +26,7 @@ use super::names::ProducerNames;
 use super::producers::Producers;
 use super::publish::InFlightQueue;
 use super::rate::Rate;
-use super::reads::{ReadDone, Source};
+use super::reads::{Entries, ReadDone, Source};
 use super::request::{ConsumerKey, Name, Publish};
 use super::subscription::{Context, Subscription};
 use super::tail_cache::{TailBudget, TailCache};
@@ -46,6 +47,8 @@ pub struct TopicEnv {
     pub policies: Arc<dyn PolicySource>,
     /// Of the newest entries of all topics.
     pub tail_budget: Arc<TailBudget>,
+    /// A permit for each topic that may be compacted at the same time.
+    pub compactions: Arc<Semaphore>,
 }
 
 /// Bounds of one topic's memory.
@@ -104,18 +107,22 @@ pub(crate) struct Topic {
     pub housekeeping: Housekeeping,
     /// `None`: off.
     pub deduplication: Option<Deduplication>,
+    /// `None`: it never was, and no policy asks for it.
+    pub compaction: Option<Box<Compaction>>,
     reads: mpsc::UnboundedSender<ReadDone>,
     pub stored: mpsc::UnboundedSender<Stored>,
     pub looked: mpsc::UnboundedSender<Looked>,
+    pub compactions: mpsc::UnboundedSender<compaction::Event>,
 }
 
 /// The receiving ends. What fills them is bounded by itself: two reads and one cursor write per subscription, one look at
-/// the oldest entry, and the mailbox by connections that wait for `Handle::ready`.
+/// the oldest entry, two steps of a compaction, and the mailbox by connections that wait for `Handle::ready`.
 struct Inputs {
     mailbox: mpsc::UnboundedReceiver<Message>,
     reads: mpsc::UnboundedReceiver<ReadDone>,
     stored: mpsc::UnboundedReceiver<Stored>,
     looked: mpsc::UnboundedReceiver<Looked>,
+    compactions: mpsc::UnboundedReceiver<compaction::Event>,
     shared: SharedState,
 }
 
@@ -138,6 +145,7 @@ pub async fn open(mut env: TopicEnv, name: TopicName) -> Result<Handle, TopicErr
     let (reads, reads_in) = mpsc::unbounded_channel();
     let (stored, stored_in) = mpsc::unbounded_channel();
     let (looked, looked_in) = mpsc::unbounded_channel();
+    let (compactions, compactions_in) = mpsc::unbounded_channel();
     let shared = SharedState::default();
     let mut topic = Topic {
         name: Arc::from(name.as_str()),
@@ -165,16 +173,24 @@ pub async fn open(mut env: TopicEnv, name: TopicName) -> Result<Handle, TopicErr
         policies: TopicPolicies::default(),
         housekeeping: Housekeeping::default(),
         deduplication: None,
+        compaction: None,
         reads,
         stored,
         looked,
+        compactions,
     };
     topic.load_epoch();
     topic.set_policies(policies);
     topic.recover_subscriptions().await?;
     let handle = Handle::new(topic.name.clone(), mailbox, shared.clone());
-    let inputs =
-        Inputs { mailbox: mailbox_in, reads: reads_in, stored: stored_in, looked: looked_in, shared };
+    let inputs = Inputs {
+        mailbox: mailbox_in,
+        reads: reads_in,
+        stored: stored_in,
+        looked: looked_in,
+        compactions: compactions_in,
+        shared,
+    };
     tokio::spawn(run(topic, inputs));
     Ok(handle)
 }
@@ -191,6 +207,7 @@ async fn run(mut topic: Topic, mut inputs: Inputs) {
             Some(done) = inputs.reads.recv() => topic.on_read(done),
             Some(done) = inputs.stored.recv() => topic.on_stored(done).await,
             Some(done) = inputs.looked.recv() => topic.on_looked(done),
+            Some(event) = inputs.compactions.recv() => topic.on_compaction(event),
             taken = inputs.mailbox.recv_many(&mut batch, BATCH) => {
                 inputs.shared.took(taken);
                 if taken == 0 {
@@ -322,7 +339,11 @@ impl Topic {
         let (now, now_ms) = (clock.now(), clock.unix_ms());
         let of_subscriptions = self.subscriptions.values().filter_map(|s| s.deadline(now, now_ms)).min();
         let deduplication = self.deduplication.as_ref().and_then(Deduplication::deadline);
-        [of_subscriptions, self.housekeeping.deadline(), deduplication].into_iter().flatten().min()
+        let compaction = self.compaction.as_ref().and_then(|compaction| compaction.deadline());
+        [of_subscriptions, self.housekeeping.deadline(), deduplication, compaction]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// After each batch of events: consumers get what is there for them, cursors are written, ledgers let go.
@@ -334,6 +355,7 @@ impl Topic {
         self.dispatch_due();
         self.persist_due();
         self.keep_deduplication();
+        self.keep_compaction().await;
         if std::mem::take(&mut self.release_due) {
             self.release_cache();
             self.housekeeping.quota_due |= self.policies.storage_quota.is_some();
@@ -372,12 +394,20 @@ impl Topic {
     pub(crate) fn parts(&mut self) -> (Context<'_>, &mut BTreeMap<Name, Subscription>) {
         let clock = &self.env.environment.clock;
         let source = self.ml.last_confirmed().map(|up_to| Source {
-            reader: self.ml.reader(),
+            reader: Entries::Topic(self.ml.reader()),
             done: self.reads.clone(),
             up_to,
             bytes_max: self.env.limits.read_ahead_bytes,
         });
+        let compacted = self.compaction.as_ref().and_then(|compaction| compaction.compacted());
+        let compacted = compacted.map(|compacted| Source {
+            reader: Entries::Compacted(compacted.clone()),
+            done: self.reads.clone(),
+            up_to: compacted.horizon(),
+            bytes_max: self.env.limits.read_ahead_bytes,
+        });
         let cx = Context {
+            compacted,
             ledgers: self.ml.ledgers(),
             cache: &self.cache,
             source,

@@ -27,7 +27,7 @@ impl Topic {
                 let result = if self.subscriptions.contains_key(&name) {
                     Err(TopicError::Exists(format!("subscription '{name}'")))
                 } else {
-                    let mark = self.cursor_at(&start).mark_delete();
+                    let mark = self.cursor_at(&start, None).mark_delete();
                     self.create_durable(&name, mark, properties, SubscriptionType::Exclusive).await
                 };
                 drop(reply.send(result));
@@ -67,6 +67,8 @@ impl Topic {
             Admin::FindByTime(unix_ms, reply) => drop(reply.send(self.finder().find_by_time(unix_ms).await)),
             Admin::Terminate(reply) => drop(reply.send(self.terminate().await)),
             Admin::Truncate(reply) => drop(reply.send(self.truncate().await)),
+            Admin::Compact(reply) => drop(reply.send(self.compact().await)),
+            Admin::CompactionStatus(reply) => drop(reply.send(Ok(self.compaction_status()))),
             Admin::Why(name, reply) => drop(reply.send(self.why(name.as_deref()))),
             Admin::Properties(reply) => drop(reply.send(Ok(self.properties()))),
             Admin::ChangeProperties(changes, reply) => {
@@ -80,6 +82,7 @@ impl Topic {
         for name in self.subscriptions.keys().cloned().collect::<Vec<_>>() {
             self.skip_to(&name, Some(last)).await?;
         }
+        self.forget_compacted().await?;
         self.housekeeping.truncate = Some(last);
         self.trim_due = true;
         Ok(())
@@ -177,16 +180,22 @@ impl Topic {
         Ok(self.ml.ledgers().last_confirmed())
     }
 
-    /// For GET_LAST_MESSAGE_ID. Markers are passed over: a reader that waited for one would wait for ever.
+    /// For GET_LAST_MESSAGE_ID. Markers are passed over, and what compaction has taken out for those who read what it has
+    /// left: a reader that waited for one would wait for ever.
     pub(crate) async fn last_message_id(&mut self, subscription: &str) -> Result<LastMessageId, TopicError> {
         let Some(subscription) = self.subscriptions.get(subscription) else {
             return Err(TopicError::ConsumerNotFound);
         };
         let mark = subscription.cursor.mark_delete();
+        let compacted = self.compacted_for(subscription);
         let (finder, list) = (self.finder(), self.ml.ledgers());
         let mut at = list.last_confirmed().filter(|last| list.first_position().is_some_and(|p| p <= *last));
         let mut batch_index = -1;
         while let Some(position) = at {
+            if compacted.as_ref().is_some_and(|compacted| position <= compacted.horizon()) {
+                at = None;
+                break;
+            }
             let Some(entry) = finder.read_at_or_after(position).await? else {
                 at = None;
                 break;
@@ -198,6 +207,12 @@ impl Topic {
                 break;
             }
             at = list.previous(position);
+        }
+        if at.is_none()
+            && let Some(last) = compacted.as_ref().map(|compacted| compacted.last())
+            && let Some(last) = last.await?
+        {
+            (at, batch_index) = (Some(last.position), last.batch_index);
         }
         Ok(LastMessageId {
             position: at,

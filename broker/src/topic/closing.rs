@@ -96,7 +96,7 @@ impl Topic {
     /// What cannot be written is logged only: the next load recovers the ledger, and acknowledgements that were not
     /// confirmed are made again.
     async fn close_storage(self) {
-        let Topic { name, subscriptions, deduplication, ml, failed, .. } = self;
+        let Topic { name, subscriptions, deduplication, compaction, ml, failed, .. } = self;
         let close = async {
             for (subscription, state) in subscriptions {
                 let Some(durability) = state.durability else { continue };
@@ -106,6 +106,11 @@ impl Topic {
             }
             if let Err(error) = Topic::close_deduplication(deduplication, ml.ledgers()).await {
                 tracing::warn!(topic = %name, %error, "close the cursor of deduplication");
+            }
+            if let Some(compaction) = compaction
+                && let Err(error) = compaction.close().await
+            {
+                tracing::warn!(topic = %name, %error, "close the cursor of compaction");
             }
             if failed.is_none()
                 && let Err(error) = ml.close().await
@@ -121,6 +126,9 @@ impl Topic {
     async fn delete_all(self) -> Result<(), TopicError> {
         if let Some(deduplication) = self.deduplication {
             deduplication.delete().await?;
+        }
+        if let Some(compaction) = self.compaction {
+            compaction.delete(&self.env.managed_ledgers.ledgers).await?;
         }
         for (_, state) in self.subscriptions {
             if let Some(durability) = state.durability {

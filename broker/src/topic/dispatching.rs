@@ -3,7 +3,7 @@
 use magnetar_proto::ids::Position;
 
 use super::consumer::Delivery;
-use super::reads::{Ahead, after};
+use super::reads::{Ahead, Source, after};
 use super::request::SubscriptionType;
 use super::subscription::{Context, Subscription, tag};
 use super::tail_cache::Entry;
@@ -82,9 +82,18 @@ impl Subscription {
 
     /// True when entries were taken and the dispatcher should be asked again.
     fn dispatch_new(&mut self, cx: &Context<'_>) -> bool {
-        let Some(source) = &cx.source else { return false };
         let mut progress = false;
-        while self.read_position <= source.up_to {
+        loop {
+            if let Some(compacted) = cx.compacted.as_ref().filter(|c| self.reads_from(c)) {
+                match self.dispatch_compacted(compacted, cx) {
+                    true => progress = true,
+                    false => return progress,
+                }
+                continue;
+            }
+            let Some(source) = cx.source.as_ref().filter(|source| self.read_position <= source.up_to) else {
+                return progress;
+            };
             if self.cursor.is_acked(self.read_position) {
                 self.read_position = after(self.read_position);
                 continue;
@@ -106,7 +115,44 @@ impl Subscription {
             self.read_position = after(entry.position);
             progress = true;
         }
-        progress
+    }
+
+    fn reads_from(&self, compacted: &Source) -> bool {
+        self.read_compacted && self.read_position <= compacted.up_to
+    }
+
+    /// The next step among what was compacted; false when it can get no further now.
+    fn dispatch_compacted(&mut self, compacted: &Source, cx: &Context<'_>) -> bool {
+        let (end, entry) = match self.reads.ahead(self.read_position, compacted) {
+            Ahead::Wait => return false,
+            Ahead::NothingUpTo(last) => (after(last), None),
+            Ahead::Entry(entry) => (entry.position, Some(entry)),
+        };
+        self.pass_compacted_out(end, cx);
+        let Some(entry) = entry else {
+            self.read_position = end;
+            return true;
+        };
+        let is_due = !self.cursor.is_acked(entry.position);
+        if self.give(&entry, cx) == Outcome::Refused {
+            return false;
+        }
+        self.given_before_all |= is_due && cx.ledgers.is_before_all(entry.position.ledger_id);
+        self.read_position = after(entry.position);
+        true
+    }
+
+    /// Nobody will acknowledge what is not there any more.
+    fn pass_compacted_out(&mut self, end: Position, cx: &Context<'_>) {
+        if cx.ledgers.is_before_all(end.ledger_id) {
+            return;
+        }
+        if !self.given_before_all {
+            self.cursor.wait_before_all(false, cx.ledgers);
+        }
+        if !cx.ledgers.is_before_all(self.cursor.mark_delete().ledger_id) {
+            self.cursor.pass_over(self.read_position, end, cx.ledgers);
+        }
     }
 
     fn give(&mut self, entry: &Entry, cx: &Context<'_>) -> Outcome {
@@ -118,7 +164,7 @@ impl Subscription {
             self.ack_entry(position, cx);
             return Outcome::Taken;
         }
-        if cx.ttl.is_some_and(|ttl| entry.is_older(ttl, cx.now_ms)) {
+        if !self.read_compacted && cx.ttl.is_some_and(|ttl| entry.is_older(ttl, cx.now_ms)) {
             self.counters.expired.add(u64::from(entry.summary.num_messages), entry.bytes.len());
             self.counters.last_expire_ms = cx.now_ms;
             self.ack_entry(position, cx);

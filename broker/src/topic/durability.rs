@@ -12,9 +12,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::actor::Topic;
-use super::deduplication::CURSOR;
 use super::error::TopicError;
 use super::request::{Name, SubscriptionType};
+use super::{compaction, deduplication};
 use crate::cursor::{Cursor, CursorError, CursorStore};
 use crate::managed_ledger::MarkDelete;
 use crate::protocol::outbound::Outbound;
@@ -107,6 +107,18 @@ impl Durability {
                 self.due.get_or_insert(now + PERSIST_EVERY);
             }
         }
+    }
+
+    /// The cursor changed, and that is to be written at once. Answers which version it is now.
+    pub(crate) fn changed_now(&mut self, now: Duration) -> u64 {
+        self.version += 1;
+        self.due = Some(now);
+        self.version
+    }
+
+    /// The version that a crash would fall back to.
+    pub(crate) fn durable_version(&self) -> u64 {
+        self.durable
     }
 
     pub(crate) fn deadline(&self) -> Option<Duration> {
@@ -221,14 +233,19 @@ impl Durability {
 impl Topic {
     pub(crate) async fn on_stored(&mut self, Stored(name): Stored) {
         let now = self.env.environment.clock.now();
-        let durability = match (self.subscriptions.get_mut(&name), &mut self.deduplication) {
-            (Some(subscription), _) => subscription.durability.as_mut(),
-            (None, Some(deduplication)) if *name == *CURSOR => Some(deduplication.durability_mut()),
-            (None, _) => None,
+        let durability = match &*name {
+            deduplication::CURSOR => self.deduplication.as_mut().map(|d| d.durability_mut()),
+            compaction::CURSOR => self.compaction.as_mut().map(|c| c.durability_mut()),
+            _ => self.subscriptions.get_mut(&name).and_then(|s| s.durability.as_mut()),
         };
         let Some(durability) = durability else { return };
         match durability.on_stored(now).await {
-            Ok(more) => self.trim_due |= more,
+            Ok(more) => {
+                self.trim_due |= more;
+                if more && *name == *compaction::CURSOR {
+                    self.on_compaction_stored();
+                }
+            }
             Err(error) => self.fail(&error.to_string()),
         }
     }
@@ -251,9 +268,16 @@ impl Topic {
         for name in CursorStore::list(&env, &ml_name).await.map_err(unreadable)? {
             let recovered = CursorStore::recover(&env, &config, &ml_name, &name, self.ml.ledgers()).await;
             let (store, cursor, properties) = recovered.map_err(unreadable)?;
-            if name == CURSOR {
-                self.recover_deduplication(store, cursor).await?;
-                continue;
+            match name.as_str() {
+                deduplication::CURSOR => {
+                    self.recover_deduplication(store, cursor).await?;
+                    continue;
+                }
+                compaction::CURSOR => {
+                    self.recover_compaction(store, cursor);
+                    continue;
+                }
+                _ => {}
             }
             let durability = Durability::new(store, cursor.mark_delete());
             let kind = SubscriptionType::Exclusive;

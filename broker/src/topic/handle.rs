@@ -8,6 +8,7 @@ use magnetar_proto::ids::Position;
 use magnetar_proto::pulsar::api;
 use tokio::sync::{mpsc, oneshot};
 
+use super::compaction::CompactionStatus;
 use super::departed::Departed;
 use super::error::TopicError;
 use super::mailbox::{Admin, Message, QUEUED_MAX, Reply, SharedState};
@@ -244,6 +245,17 @@ impl Handle {
     /// says. Space comes back as soon as the bookies have collected it.
     pub async fn truncate(&self) -> Result<(), TopicError> {
         self.ask(|reply| Message::Admin(Admin::Truncate(reply))).await
+    }
+
+    /// Begins a compaction of everything that is durable by now, and returns; see [`Self::compaction_status`]. `Exists`
+    /// while one is under way.
+    pub async fn compact(&self) -> Result<(), TopicError> {
+        self.ask(|reply| Message::Admin(Admin::Compact(reply))).await
+    }
+
+    /// What became of the last compaction since the topic was loaded.
+    pub async fn compaction_status(&self) -> Result<CompactionStatus, TopicError> {
+        self.ask(|reply| Message::Admin(Admin::CompactionStatus(reply))).await
     }
 
     /// Why nothing is delivered to a subscription, or (`None`) nothing published.

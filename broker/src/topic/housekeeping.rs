@@ -19,6 +19,9 @@ const TIDY_EVERY: Duration = Duration::from_secs(20);
 /// The backlog's size is compared with its quota no more often than this.
 const QUOTA_EVERY: Duration = Duration::from_secs(1);
 
+/// What is not compacted is compared with its threshold no more often than this.
+const COMPACTION_EVERY: Duration = Duration::from_secs(10);
+
 /// When what is due.
 #[derive(Default)]
 pub(crate) struct Housekeeping {
@@ -37,17 +40,29 @@ pub(crate) struct Housekeeping {
     pub breach: Option<Breach>,
     /// Everything up to here is to go, whatever retention says.
     pub truncate: Option<Position>,
+    /// Entries came since what is not compacted was compared with its threshold.
+    pub compaction_due: bool,
+    compaction_checked_at: Option<Duration>,
 }
 
 impl Housekeeping {
     pub(crate) fn deadline(&self) -> Option<Duration> {
         let look = self.look_at.filter(|_| !self.looking);
-        [self.tidy_at, look, self.quota_at()].into_iter().flatten().min()
+        [self.tidy_at, look, self.quota_at(), self.compaction_at()].into_iter().flatten().min()
     }
 
     /// The topic is not empty any more: its ledger begins to grow old.
     pub(crate) fn note_entries(&mut self) {
         self.plan_due |= self.tidy_at.is_none();
+    }
+
+    pub(crate) fn compaction_at(&self) -> Option<Duration> {
+        let next = self.compaction_checked_at.map_or(Duration::ZERO, |at| at + COMPACTION_EVERY);
+        self.compaction_due.then_some(next)
+    }
+
+    pub(crate) fn compaction_checked(&mut self, now: Duration) {
+        (self.compaction_due, self.compaction_checked_at) = (false, Some(now));
     }
 
     fn quota_at(&self) -> Option<Duration> {
@@ -75,6 +90,8 @@ impl Topic {
         self.housekeeping.look_at = self.policies.shortest_age().map(|_| self.env.environment.clock.now());
         self.housekeeping.quota_due = true;
         self.housekeeping.quota_checked_at = None;
+        self.housekeeping.compaction_due = self.policies.compaction_threshold.is_some();
+        self.housekeeping.compaction_checked_at = None;
         self.trim_due = true;
     }
 
@@ -121,7 +138,8 @@ impl Topic {
     pub(crate) fn slowest_durable(&self) -> Option<MarkDelete> {
         let durable = self.subscriptions.values().filter_map(|s| s.durability.as_ref());
         let deduplication = self.deduplication.iter().map(|d| d.durable_mark_delete());
-        durable.map(|d| d.durable_mark_delete()).chain(deduplication).min()
+        let compaction = self.compaction.iter().map(|c| c.durable_mark_delete());
+        durable.map(|d| d.durable_mark_delete()).chain(deduplication).chain(compaction).min()
     }
 
     /// Lets go of ledgers, and of the one in use if it is old.

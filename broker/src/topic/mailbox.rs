@@ -8,6 +8,7 @@ use magnetar_proto::ids::Position;
 use magnetar_proto::pulsar::api;
 use tokio::sync::{Notify, oneshot};
 
+use super::compaction::CompactionStatus;
 use super::departed::Departed;
 use super::error::TopicError;
 use super::request::{
@@ -63,6 +64,9 @@ pub(crate) enum Admin {
     Terminate(Reply<Option<Position>>),
     /// Everything stored is let go of, whatever retention says.
     Truncate(Reply<()>),
+    /// Begins a compaction.
+    Compact(Reply<()>),
+    CompactionStatus(Reply<CompactionStatus>),
     /// Of a subscription, or of publishing.
     Why(Option<String>, Reply<Why>),
     Properties(Reply<BTreeMap<String, String>>),

@@ -7,6 +7,7 @@ mod ack;
 mod actor;
 mod admin;
 mod closing;
+mod compaction;
 mod consumer;
 mod deduplication;
 mod delayed;
@@ -41,6 +42,7 @@ mod volatile;
 mod why;
 
 pub use actor::{TopicEnv, TopicLimits, open};
+pub use compaction::{CompactionState, CompactionStatus};
 pub use departed::Departed;
 pub use error::{Holder, TopicError};
 pub use handle::Handle;

@@ -128,6 +128,7 @@ impl Topic {
     pub(crate) fn on_confirmed(&mut self, up_to: Position) {
         let (now, now_ms) = (self.env.environment.clock.now(), self.env.environment.clock.unix_ms());
         self.housekeeping.note_entries();
+        self.housekeeping.compaction_due |= self.policies.compaction_threshold.is_some();
         while self.in_flight.front().is_some_and(|entry| entry.position <= up_to) {
             let Some(entry) = self.in_flight.pop_front() else { break };
             entry.receipt();

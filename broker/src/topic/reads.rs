@@ -14,6 +14,7 @@ use magnetar_proto::pulsar::entry::headers_and_payload;
 use magnetar_proto::pulsar::message::{Summary, summarize_entry};
 use tokio::sync::mpsc;
 
+use super::compaction::Compacted;
 use super::request::Name;
 use super::tail_cache::Entry;
 use crate::managed_ledger::MlReader;
@@ -35,11 +36,37 @@ pub(crate) struct ReadDone {
     result: Result<Vec<Entry>, String>,
 }
 
+/// Where entries are read.
+#[derive(Clone)]
+pub(crate) enum Entries {
+    Topic(MlReader),
+    Compacted(Compacted),
+}
+
+impl Entries {
+    async fn read(
+        &self,
+        from: Position,
+        entries_max: usize,
+        bytes_max: usize,
+        up_to: Position,
+    ) -> Result<Vec<(Position, Bytes)>, String> {
+        match self {
+            Entries::Topic(reader) => {
+                reader.read(from, entries_max, bytes_max, up_to).await.map_err(|error| error.to_string())
+            }
+            Entries::Compacted(compacted) => {
+                compacted.read(from, entries_max, bytes_max).await.map_err(|error| error.to_string())
+            }
+        }
+    }
+}
+
 /// How reads are made: the same for all subscriptions of a topic.
 pub(crate) struct Source {
-    pub reader: MlReader,
+    pub reader: Entries,
     pub done: mpsc::UnboundedSender<ReadDone>,
-    /// Last durable entry.
+    /// Last durable entry, or the last one that was compacted.
     pub up_to: Position,
     pub bytes_max: usize,
 }
@@ -140,7 +167,7 @@ impl Reads {
         let (up_to, bytes_max) = (source.up_to, source.bytes_max / 2);
         tokio::spawn(async move {
             let result = reader.read(from, ENTRIES_MAX, bytes_max, up_to).await;
-            let result = result.map(parse_all).map_err(|e| e.to_string());
+            let result = result.map(parse_all);
             // The topic may be gone by now.
             let _ = done.send(ReadDone { subscription, token, missing: None, from, up_to, result });
         });
@@ -211,7 +238,7 @@ pub(crate) fn after(position: Position) -> Position {
 
 /// Reads each run of neighbours at once, until `bytes_max` is reached.
 async fn read_scattered(
-    reader: MlReader,
+    reader: Entries,
     wanted: Vec<Position>,
     bytes_max: usize,
 ) -> Result<(Vec<Entry>, Vec<Position>), String> {
@@ -224,7 +251,7 @@ async fn read_scattered(
             .take_while(|(p, n)| p.ledger_id == from.ledger_id && p.entry_id == EntryId(from.entry_id.0 + n))
             .count();
         let last = wanted[at + run - 1];
-        let read = reader.read(from, run, bytes_max - bytes, last).await.map_err(|e| e.to_string())?;
+        let read = reader.read(from, run, bytes_max - bytes, last).await?;
         let read = parse_all(read);
         if read.is_empty() {
             missing.extend(&wanted[at..at + run]);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::actor::Topic;
 use super::error::TopicError;
-use super::request::{ConsumerKey, Name, SeekTarget};
+use super::request::{ConsumerKey, Name, SeekTarget, StartPosition};
 use super::subscription::dispatcher;
 use crate::cursor::Cursor;
 
@@ -22,8 +22,19 @@ impl Topic {
     /// Every consumer is told to go before the cursor moves: a client that stays connected would keep permits for
     /// messages which it threw away.
     pub(crate) async fn reset_cursor(&mut self, name: &Name, target: SeekTarget) -> Result<(), TopicError> {
+        let compacted =
+            self.subscriptions.get(name).and_then(|subscription| self.compacted_for(subscription));
+        let compacted = compacted.as_ref();
+        let found = match (&target, compacted) {
+            (SeekTarget::PublishTime(unix_ms), Some(compacted)) => compacted.find_by_time(*unix_ms).await?,
+            _ => None,
+        };
+        let target = match found {
+            Some(position) => SeekTarget::Id(StartPosition::At { position, ack_set: Vec::new() }),
+            None => target,
+        };
         let cursor = match target {
-            SeekTarget::Id(start) => self.cursor_at(&start),
+            SeekTarget::Id(start) => self.cursor_at(&start, compacted),
             SeekTarget::PublishTime(unix_ms) => {
                 let found = self.finder().find_by_time(unix_ms).await?;
                 let list = self.ml.ledgers();

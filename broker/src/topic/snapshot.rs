@@ -41,6 +41,7 @@ impl Topic {
             topic_creation_time_stamp: self.loaded_ms,
             last_publish_time_stamp: self.last_publish_ms,
             publishers: self.producers.iter_mut().map(|producer| publisher(producer, now)).collect(),
+            compaction: self.compaction.as_ref().map(|c| c.counts().clone()).unwrap_or_default(),
             ..TopicStats::default()
         };
         for subscription in self.subscriptions.values_mut() {
@@ -81,6 +82,7 @@ impl Topic {
             })
             .collect();
         let current = last.filter(|p| list.get(p.ledger_id).is_some_and(|info| info.entries().is_none()));
+        let compacted = self.compaction.as_ref().and_then(|compaction| compaction.compacted());
         let closed_size: u64 = ledgers.iter().map(|ledger| ledger.size).sum();
         InternalStats {
             entries_added_counter: self.entries_added,
@@ -95,7 +97,10 @@ impl Topic {
             state: if self.terminated { "Terminated" } else { "LedgerOpened" }.into(),
             ledgers,
             cursors: self.subscriptions.values().map(|s| (s.name.to_string(), cursor(s, list))).collect(),
-            compacted_ledger: LedgerInternalStats { ledger_id: -1, ..Default::default() },
+            compacted_ledger: LedgerInternalStats {
+                ledger_id: compacted.map_or(-1, |compacted| compacted.ledger().to_wire()),
+                ..Default::default()
+            },
             ..InternalStats::default()
         }
     }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::actor::Topic;
+use super::compaction::{self, Compacted};
 use super::consumer::Consumer;
+use super::deduplication;
 use super::delayed::Delayed;
 use super::departed::Client;
 use super::durability::Durability;
@@ -19,6 +21,7 @@ use super::subscription::{Counters, Subscription, dispatcher};
 use crate::cursor::{Cursor, CursorStore};
 use crate::dispatch::{ConsumerId, ConsumerSpec, JoinError};
 use crate::managed_ledger::MarkDelete;
+use magnetar_proto::ids::{LedgerId, Position};
 
 /// Subscriptions of a topic: each costs a cursor in memory and, if durable, a ledger.
 const SUBSCRIPTIONS_MAX: usize = 10_000;
@@ -44,6 +47,11 @@ impl Topic {
             let text = format!("subscriptions of type {} are switched off by policy", request.kind.name());
             return Err(TopicError::NotAllowed(text));
         }
+        if [compaction::CURSOR, deduplication::CURSOR].contains(&request.subscription.as_str()) {
+            let text =
+                format!("the name '{}' belongs to the broker; choose another one", request.subscription);
+            return Err(TopicError::NotAllowed(text));
+        }
         let name: Name = Arc::from(request.subscription.as_str());
         self.ensure_subscription(&name, &request).await?;
         let joined = self.join(&name, request);
@@ -67,21 +75,22 @@ impl Topic {
             }
             return Ok(());
         }
+        let initial = match request.initial_position {
+            InitialPosition::Latest => StartPosition::Latest,
+            InitialPosition::Earliest => StartPosition::Earliest,
+        };
+        let compacted = self.compacted().filter(|_| request.read_compacted);
         if !request.durable {
-            let start = request.start.clone().unwrap_or(match request.initial_position {
-                InitialPosition::Latest => StartPosition::Latest,
-                InitialPosition::Earliest => StartPosition::Earliest,
-            });
-            let mut cursor = self.cursor_at(&start);
+            let start = request.start.clone().unwrap_or(initial);
+            let mut cursor = self.cursor_at(&start, compacted);
             if let Some(back) = request.rollback {
                 cursor = Cursor::new(self.mark_by_age(back).await?);
             }
             self.insert_subscription(name, cursor, None, request.properties.clone(), request.kind)
         } else if request.create_missing {
-            let mark = match (request.rollback, request.initial_position) {
-                (Some(back), _) => self.mark_by_age(back).await?,
-                (None, InitialPosition::Latest) => self.ml.ledgers().latest(),
-                (None, InitialPosition::Earliest) => self.ml.ledgers().earliest(),
+            let mark = match request.rollback {
+                Some(back) => self.mark_by_age(back).await?,
+                None => self.cursor_at(&initial, compacted).mark_delete(),
             };
             self.create_durable(name, mark, request.properties.clone(), request.kind).await
         } else {
@@ -95,16 +104,35 @@ impl Topic {
         Ok(first.map_or(self.ml.ledgers().latest(), |position| self.ml.ledgers().mark_before(position)))
     }
 
-    /// A cursor after which the wanted entry is the next one.
-    pub(crate) fn cursor_at(&self, start: &StartPosition) -> Cursor {
+    fn compacted(&self) -> Option<&Compacted> {
+        self.compaction.as_ref()?.compacted()
+    }
+
+    /// What the subscription reads in place of what it stands for.
+    pub(crate) fn compacted_for(&self, subscription: &Subscription) -> Option<Compacted> {
+        self.compacted().filter(|_| subscription.read_compacted).cloned()
+    }
+
+    /// A cursor after which the wanted entry is the next one. With `compacted`, that may be one which is there only.
+    pub(crate) fn cursor_at(&self, start: &StartPosition, compacted: Option<&Compacted>) -> Cursor {
         let list = self.ml.ledgers();
+        let only_compacted =
+            |at: Position| compacted.is_some_and(|c| at <= c.horizon()) && list.get(at.ledger_id).is_none();
         match start {
+            StartPosition::Earliest if compacted.is_some() => Cursor::new(MarkDelete::before(LedgerId(0))),
             StartPosition::Earliest => Cursor::new(list.earliest()),
-            StartPosition::Latest => Cursor::new(list.latest()),
+            StartPosition::Latest => {
+                let horizon = compacted.map(|compacted| MarkDelete::after(compacted.horizon()));
+                Cursor::new(horizon.map_or(list.latest(), |horizon| horizon.max(list.latest())))
+            }
             StartPosition::At { position, ack_set } => {
-                let mark = list.clamp(list.mark_before(*position));
+                let mark = match only_compacted(*position) {
+                    true => MarkDelete { ledger_id: position.ledger_id, entry: position.entry_id.prev() },
+                    false => list.clamp(list.mark_before(*position)),
+                };
                 let mut cursor = Cursor::new(mark);
-                if !ack_set.is_empty() && list.next_after(mark) == *position {
+                let is_next = list.next_after(mark) == *position || only_compacted(*position);
+                if !ack_set.is_empty() && is_next {
                     cursor.ack_batch(*position, ack_set, 64 * ack_set.len() as u32, list);
                 }
                 cursor
@@ -153,6 +181,7 @@ impl Topic {
         let subscription = Subscription {
             name: name.clone(),
             kind,
+            read_compacted: false,
             dispatcher: dispatcher(kind, &key_shared, &self.name, self.partition, limits),
             key_shared,
             read_position: self.ml.ledgers().next_after(cursor.mark_delete()),
@@ -170,6 +199,7 @@ impl Topic {
                 ..Default::default()
             },
             forsaken_at: None,
+            given_before_all: false,
             due: false,
         };
         self.subscriptions.insert(name.clone(), subscription);
@@ -193,6 +223,8 @@ impl Topic {
         }
         fit(subscription, &request)?;
         let list = self.ml.ledgers();
+        subscription.read_compacted =
+            request.read_compacted && (subscription.read_compacted || subscription.consumers.is_empty());
         let same_policy = subscription.key_shared.routing == request.key_shared.routing
             && subscription.key_shared.out_of_order == request.key_shared.out_of_order;
         if subscription.consumers.is_empty() && (subscription.kind != request.kind || !same_policy) {

@@ -27,6 +27,8 @@ pub(crate) struct Context<'a> {
     pub cache: &'a TailCache,
     /// `None` while nothing is durable.
     pub source: Option<Source>,
+    /// What was compacted, for those who read it so; `None` while nothing was.
+    pub compacted: Option<Source>,
     pub partition: Option<i32>,
     pub now: Duration,
     pub now_ms: u64,
@@ -57,6 +59,8 @@ pub(crate) struct Counters {
 pub(crate) struct Subscription {
     pub name: Name,
     pub kind: SubscriptionType,
+    /// All consumers asked for what compaction has left, in place of what it stands for.
+    pub read_compacted: bool,
     pub key_shared: KeySharedPolicy,
     pub cursor: Cursor,
     /// `None`: not durable, gone with its last consumer.
@@ -71,6 +75,8 @@ pub(crate) struct Subscription {
     pub counters: Counters,
     /// Not durable, and its consumers were sent away by a seek: when to give up waiting for them.
     pub forsaken_at: Option<Duration>,
+    /// An entry that only the compacted ledger still has was given out since the last rewind.
+    pub given_before_all: bool,
     /// Something happened after which dispatch may get further.
     pub due: bool,
 }
@@ -124,10 +130,20 @@ impl Subscription {
     /// Goes back to the first entry not acknowledged. For dispatchers that track entries the caller replaces or empties
     /// the dispatcher, or nothing was read yet.
     pub(crate) fn rewind(&mut self, ledgers: &LedgerList) {
-        self.read_position = ledgers.next_after(self.cursor.mark_delete());
+        self.cursor.wait_before_all(self.read_compacted, ledgers);
+        self.given_before_all = false;
+        self.read_position = self.first_position(ledgers);
         self.reads.clear();
         self.delayed.clear();
         self.due = true;
+    }
+
+    fn first_position(&self, ledgers: &LedgerList) -> Position {
+        let mark = self.cursor.mark_delete();
+        match self.read_compacted && ledgers.is_before_all(mark.ledger_id) {
+            true => mark.next_position(),
+            false => ledgers.next_after(mark),
+        }
     }
 
     pub(crate) fn apply(&mut self, actions: Vec<Action>, ledgers: &LedgerList) {

@@ -122,7 +122,7 @@ fn our_broker_serves_topics_on_apaches_bookies_also_with_one_of_them_gone() -> R
     let mut bookies = (0..3).map(start).collect::<Result<Vec<_>>>()?;
     let mut client = Exchange::start(&java)?;
     bookies.iter_mut().try_for_each(Bookie::ready)?;
-    let mut broker = Broker::start(&etcd, &[])?;
+    let mut broker = Broker::start(&Site::local(), &etcd, &[])?;
     let url = format!("pulsar://{}", broker.address);
     for topic in TOPICS {
         client.run("all", &url, topic, 0..0)?;
@@ -133,7 +133,7 @@ fn our_broker_serves_topics_on_apaches_bookies_also_with_one_of_them_gone() -> R
 
     // The next broker recovers what a killed one left open.
     broker.role.kill()?;
-    let broker = Broker::start(&etcd, &[])?;
+    let broker = Broker::start(&Site::local(), &etcd, &[])?;
     let url = format!("pulsar://{}", broker.address);
     for topic in TOPICS {
         client.run("rest", &url, topic, 0..40)?;

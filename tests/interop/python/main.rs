@@ -80,3 +80,8 @@ fn reconnect() -> Result<()> {
 fn churn() -> Result<()> {
     run("test_churn")
 }
+
+#[test]
+fn compaction() -> Result<()> {
+    run("test_compaction")
+}

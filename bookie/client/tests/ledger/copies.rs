@@ -97,8 +97,7 @@ async fn the_sockets_of_all_bookies_are_given_the_callers_own_bytes() {
     let cluster = Cluster::start(3).await;
     let network = Watching::default();
     let env = Environment { network: Arc::new(network.clone()), ..Environment::system() };
-    let client =
-        Client::new(cluster.metadata.clone(), env, ClientConfig::default()).await.expect("a client");
+    let client = Client::new(cluster.metadata.clone(), env, ClientConfig::default()).await.expect("a client");
     let mut writer = client.create(options()).await.expect("a ledger");
     let payload = Bytes::from(vec![7; PAYLOAD_BYTES]);
     let start = payload.as_ptr() as usize;

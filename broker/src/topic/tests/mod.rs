@@ -1,5 +1,6 @@
 //! Topics over three real bookies, seen from where a connection sits.
 
+mod compaction;
 mod consuming;
 mod cursors;
 mod deduplication;

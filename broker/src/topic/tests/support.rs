@@ -58,6 +58,7 @@ impl World {
             broker: "broker".into(),
             policies: Arc::new(Fixed(TopicPolicies::default())),
             tail_budget: Arc::new(TailBudget::new(1 << 30)),
+            compactions: Arc::new(tokio::sync::Semaphore::new(1)),
         };
         World { env, clock, _bookies: bookies, _dir: dir }
     }

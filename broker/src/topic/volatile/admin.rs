@@ -36,9 +36,11 @@ impl Volatile {
             | Admin::ResetCursor(_, _, reply)
             | Admin::Expire(_, _, reply)
             | Admin::Truncate(reply)
+            | Admin::Compact(reply)
             | Admin::ChangeProperties(_, reply) => drop(reply.send(Err(nothing_stored()))),
             Admin::Peek(_, _, reply) | Admin::Read(_, reply) => drop(reply.send(Err(nothing_stored()))),
             Admin::FindByTime(_, reply) | Admin::Terminate(reply) => drop(reply.send(Err(nothing_stored()))),
+            Admin::CompactionStatus(reply) => drop(reply.send(Err(nothing_stored()))),
             Admin::Why(_, reply) => drop(reply.send(Err(nothing_stored()))),
             Admin::Properties(reply) => drop(reply.send(Ok(Default::default()))),
         }

@@ -84,6 +84,20 @@ pub(super) const VERBS: &[Verb] = &[
         &[TOPIC],
         "Drop all messages, whatever retention says",
     ),
+    Verb::new(
+        "compact",
+        Put,
+        "/admin/v2/{topic}/compaction",
+        &[TOPIC],
+        "Begin a compaction: of the messages of a key only the newest stays for those who read compacted",
+    ),
+    Verb::new(
+        "compaction-status",
+        Get,
+        "/admin/v2/{topic}/compaction",
+        &[TOPIC],
+        "What became of the last compaction",
+    ),
     Verb::new("get-properties", Get, "/admin/v2/{topic}/properties", &[TOPIC], "Properties of the topic"),
     Verb::new("terminate", Post, "/admin/v2/{topic}/terminate", &[TOPIC], "Take no more messages, for ever"),
     Verb::new(
