@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use magnetar_common::topic_name::TopicName;
-use magnetar_proto::ids::{EntryId, Position};
+use magnetar_proto::ids::{EntryId, LedgerId, Position};
 use magnetar_proto::pulsar::api::MessageIdData;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -56,6 +56,36 @@ impl MessageId {
             MessageId::Id { properties: Some(properties), .. } => properties,
             _ => BTreeMap::new(),
         }
+    }
+}
+
+/// Messages to be skipped one by one: the form of PIP-423 with `"type": "messageId"`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct MessageIds {
+    message_ids: Vec<Skipped>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Skipped {
+    ledger_id: u64,
+    entry_id: u64,
+    #[serde(default)]
+    batch_index: Option<i32>,
+}
+
+impl MessageIds {
+    /// 412 for a single message of a batch.
+    pub(super) fn positions(&self) -> AdminResult<Vec<Position>> {
+        let position = |id: &Skipped| match id.batch_index {
+            None | Some(..0) => Ok(Position::new(LedgerId(id.ledger_id), EntryId(id.entry_id))),
+            Some(_) => Err(AdminError::precondition(format!(
+                "{}:{} is skipped with all messages of its batch only: leave out batchIndex",
+                id.ledger_id, id.entry_id
+            ))),
+        };
+        self.message_ids.iter().map(position).collect()
     }
 }
 

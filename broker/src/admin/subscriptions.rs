@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::change::{What, Which};
 use super::error::AdminResult;
 use super::extract::{Body, InPath, Params, Subscription, Topic};
-use super::message_id::MessageId;
+use super::message_id::{MessageId, MessageIds};
 use super::{Routes, Service, change, targets};
 use crate::service::BrokerService;
 use crate::topic::{SeekTarget, StartPosition, Why};
@@ -22,6 +22,7 @@ pub(super) fn routes() -> Routes {
         .route("/", put(create).delete(remove))
         .route("/skip_all", post(skip_all))
         .route("/skip/{count}", post(skip))
+        .route("/skipByMessageIds", post(skip_ids))
         .route("/resetcursor", post(reset_to_message))
         .route("/resetcursor/{count}", post(reset_to_time))
         .route("/expireMessages/{count}", post(expire))
@@ -109,6 +110,18 @@ async fn skip(
     InPath(CountPath { count }): InPath<CountPath>,
 ) -> AdminResult<NoContent> {
     targets::load(&service, &topic).await?.skip(&name, count).await?;
+    Ok(NoContent)
+}
+
+/// 405 for a partitioned topic: a message is in one partition.
+async fn skip_ids(
+    service: Service,
+    Topic(topic): Topic,
+    Subscription(name): Subscription,
+    body: Body,
+) -> AdminResult<NoContent> {
+    let ids = body.json::<MessageIds>()?.positions()?;
+    targets::load(&service, &topic).await?.skip_ids(&name, ids).await?;
     Ok(NoContent)
 }
 

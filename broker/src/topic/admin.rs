@@ -54,6 +54,7 @@ impl Topic {
                 };
                 drop(reply.send(result));
             }
+            Admin::SkipIds(name, ids, reply) => drop(reply.send(self.skip_ids(&name, &ids).await)),
             Admin::ResetCursor(name, target, reply) => {
                 drop(reply.send(self.reset_cursor(&Arc::from(name), target).await));
             }
@@ -137,6 +138,31 @@ impl Topic {
         }
         (self.trim_due, self.release_due) = (true, true);
         Ok(skipped)
+    }
+
+    async fn skip_ids(&mut self, name: &str, ids: &[Position]) -> Result<(), TopicError> {
+        let list = self.ml.ledgers();
+        if let Some(missing) = ids.iter().find(|position| !list.holds(**position)) {
+            return Err(TopicError::Invalid(format!("there is no message {missing}: nothing is skipped")));
+        }
+        let mut found = false;
+        self.with_subscription(name, |subscription, cx| {
+            found = true;
+            for position in ids {
+                subscription.ack_entry(*position, cx);
+            }
+            subscription.due = true;
+        });
+        if !found {
+            return Err(TopicError::SubscriptionNotFound(name.to_owned()));
+        }
+        if let Some(subscription) = self.subscriptions.get_mut(name)
+            && let Some(durability) = &mut subscription.durability
+        {
+            durability.persist_now(&subscription.cursor).await?;
+        }
+        (self.trim_due, self.release_due) = (true, true);
+        Ok(())
     }
 
     async fn expire(&mut self, name: &str, seconds: u64) -> Result<(), TopicError> {

@@ -208,6 +208,13 @@ impl Handle {
         self.ask(|reply| Message::Admin(Admin::Skip(name, entries, reply))).await
     }
 
+    /// Acknowledges these entries, wherever they are: delayed, at a consumer, or still to be read. Durable before it
+    /// returns; an entry that is acknowledged already is fine. `Invalid`, and nothing is changed, if one does not exist.
+    pub async fn skip_ids(&self, subscription: &str, ids: Vec<Position>) -> Result<(), TopicError> {
+        let name = subscription.to_owned();
+        self.ask(|reply| Message::Admin(Admin::SkipIds(name, ids, reply))).await
+    }
+
     /// Like `seek`, for a subscription by its name.
     pub async fn reset_cursor(&self, subscription: &str, target: SeekTarget) -> Result<(), TopicError> {
         let name = subscription.to_owned();

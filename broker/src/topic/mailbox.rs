@@ -56,6 +56,8 @@ pub(crate) enum Admin {
     DeleteSubscription(String, bool, Reply<()>),
     SkipAll(String, Reply<()>),
     Skip(String, u64, Reply<()>),
+    /// Acknowledges single entries.
+    SkipIds(String, Vec<Position>, Reply<()>),
     ResetCursor(String, SeekTarget, Reply<()>),
     Expire(String, u64, Reply<()>),
     Peek(String, u64, Reply<Option<PeekedEntry>>),

@@ -3,6 +3,8 @@ use std::time::Duration;
 
 use super::support::*;
 use crate::topic::*;
+use magnetar_common::clock::Clock;
+use magnetar_proto::ids::Position;
 use magnetar_proto::pulsar::api;
 
 #[tokio::test]
@@ -66,6 +68,34 @@ async fn keys_stay_with_one_consumer_and_in_order() {
         assert!(got.iter().all(|(consumer, _)| *consumer == got[0].0), "key {key} has one consumer");
         assert!(got.is_sorted_by_key(|(_, number)| *number), "key {key} is in order");
     }
+}
+
+#[tokio::test]
+async fn a_delayed_message_that_is_skipped_by_its_id_never_comes_not_even_after_a_restart() {
+    let world = World::start().await;
+    let topic = world.topic().await;
+    let mut producer = Peer::producing(&topic).await;
+    let mut consumer = Peer::consuming(&topic, SubscriptionType::Shared).await;
+    let at = world.clock.unix_ms() as i64 + 60_000;
+    for text in ["a", "b", "c"] {
+        producer.send_with(text, api::MessageMetadata { deliver_at_time: Some(at), ..Default::default() });
+    }
+    let sent = producer.receipts(3).await;
+    assert!(consumer.pending().await.is_empty());
+    topic.skip_ids("s", vec![sent[1]]).await.unwrap();
+    topic.skip_ids("s", vec![sent[1]]).await.unwrap();
+    let beyond = Position { entry_id: sent[2].entry_id.next(), ..sent[2] };
+    let missing = topic.skip_ids("s", vec![sent[0], beyond]).await;
+    assert!(matches!(missing, Err(TopicError::Invalid(_))), "{missing:?}");
+
+    let topic = world.topic().await;
+    let mut consumer = Peer::consuming(&topic, SubscriptionType::Shared).await;
+    assert!(consumer.pending().await.is_empty());
+    world.clock.advance(Duration::from_secs(61));
+    let mut texts = consumer.texts(2).await;
+    texts.sort();
+    assert_eq!(texts, ["a", "c"]);
+    assert!(consumer.pending().await.is_empty());
 }
 
 #[tokio::test]

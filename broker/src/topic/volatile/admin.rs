@@ -33,6 +33,7 @@ impl Volatile {
             Admin::CreateSubscription(.., reply) => drop(reply.send(Err(nothing_stored()))),
             Admin::SkipAll(_, reply)
             | Admin::Skip(_, _, reply)
+            | Admin::SkipIds(_, _, reply)
             | Admin::ResetCursor(_, _, reply)
             | Admin::Expire(_, _, reply)
             | Admin::Truncate(reply)

@@ -1,7 +1,7 @@
 //! `admin topics …` about subscriptions.
 
 use anyhow::Result;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::TOPIC;
 use crate::admin::call::Method::{Delete, Get, Post, Put};
@@ -12,6 +12,11 @@ const SUBSCRIPTION: Arg = option("subscription", Some('s'), "Name of the subscri
 
 fn position(values: &Values) -> Result<Option<Value>> {
     values.find("messageId").map(message_id).transpose()
+}
+
+fn positions(values: &Values) -> Result<Option<Value>> {
+    let ids: Vec<Value> = values.all("messageId").into_iter().map(message_id).collect::<Result<_>>()?;
+    Ok(Some(json!({"type": "messageId", "messageIds": ids})))
 }
 
 pub(super) const VERBS: &[Verb] = &[
@@ -56,6 +61,20 @@ pub(super) const VERBS: &[Verb] = &[
         &[TOPIC, SUBSCRIPTION, option("count", Some('n'), "How many").required()],
         "Skip messages",
     ),
+    Verb::new(
+        "skip-by-id",
+        Post,
+        "/admin/v2/{topic}/subscription/{subscription}/skipByMessageIds",
+        &[
+            TOPIC,
+            SUBSCRIPTION,
+            option("messageId", Some('m'), "Which: ledger:entry, more than once or with commas")
+                .required()
+                .many(),
+        ],
+        "Skip single messages, such as delayed ones that are not wanted any more",
+    )
+    .body(positions),
     Verb::new(
         "reset-cursor",
         Post,
