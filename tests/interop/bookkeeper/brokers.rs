@@ -4,8 +4,9 @@
 use crate::apache::{Bookie, Java};
 use crate::pulsar::{Exchange, PulsarBroker};
 use anyhow::{Context, Result, ensure};
-use magnetar_tests::cluster::{Broker, Cluster};
+use magnetar_tests::cluster::{Broker, Cluster, Layout};
 use magnetar_tests::etcd::{self, Etcd};
+use magnetar_tests::site::Site;
 use magnetar_tests::{http, java, wait};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -59,7 +60,7 @@ fn a_topic_is_handed_to_and_fro_between_apaches_broker_and_ours_on_our_bookies()
         }
     };
     let scratch = tempfile::tempdir()?;
-    let cluster = Cluster::start(etcd, 1)?;
+    let cluster = Cluster::start(etcd, &Layout::local(1))?;
     let java = Java::new(java, &cluster.etcd);
     let mut apache = PulsarBroker::start(&java, &cluster.etcd.address(), scratch.path())?;
     let mut client = Exchange::start(&java)?;

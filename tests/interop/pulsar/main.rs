@@ -64,7 +64,6 @@ fn schemas_evolve_as_far_as_readers_and_writers_agree() -> Result<()> {
 }
 
 #[test]
-#[ignore = "the broker does not compact topics yet"]
 fn a_compacted_topic_shows_the_newest_of_each_key() -> Result<()> {
     run(&["compaction"])
 }

@@ -15,7 +15,7 @@ pub(super) fn inflate(compression: CompressionType, payload: &Bytes, size: u32) 
     let size = usize::try_from(size).ok().filter(|size| *size <= INFLATED_BYTES_MAX)?;
     let plain = match compression {
         CompressionType::None => return Some(payload.clone()),
-        CompressionType::Lz4 => lz4::block::decompress(payload, Some(i32::try_from(size).ok()?)).ok()?,
+        CompressionType::Lz4 => lz4_flex::block::decompress(payload, size).ok()?,
         CompressionType::Zlib => {
             let mut plain = Vec::new();
             ZlibDecoder::new(&payload[..]).take(size as u64 + 1).read_to_end(&mut plain).ok()?;
@@ -34,7 +34,7 @@ pub(super) fn inflate(compression: CompressionType, payload: &Bytes, size: u32) 
 pub(super) fn deflate(compression: CompressionType, plain: Bytes) -> Option<Bytes> {
     let compressed = match compression {
         CompressionType::None => return Some(plain),
-        CompressionType::Lz4 => lz4::block::compress(&plain, None, false).ok()?,
+        CompressionType::Lz4 => lz4_flex::block::compress(&plain),
         CompressionType::Zlib => {
             let mut encoder = ZlibEncoder::new(Vec::new(), flate2::Compression::default());
             encoder.write_all(&plain).ok()?;
