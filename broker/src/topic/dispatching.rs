@@ -2,6 +2,7 @@
 
 use magnetar_proto::ids::Position;
 
+use super::compaction;
 use super::consumer::Delivery;
 use super::reads::{Ahead, Source, after};
 use super::request::SubscriptionType;
@@ -184,7 +185,16 @@ impl Subscription {
             self.delayed.push(at, position, tag, cx.now_ms);
             return Outcome::Taken;
         }
-        let ack_set = self.cursor.ack_set_of(position).unwrap_or_default();
+        let mut ack_set = self.cursor.ack_set_of(position).unwrap_or_default();
+        if self.read_compacted
+            && let Some(left) = compaction::left_of(&entry.bytes)
+        {
+            ack_set = both(ack_set, left);
+            if ack_set.iter().all(|word| *word == 0) {
+                self.ack_entry(position, cx);
+                return Outcome::Taken;
+            }
+        }
         let messages = match ack_set.is_empty() {
             true => entry.summary.num_messages,
             false => ack_set.iter().map(|word| word.count_ones()).sum(),
@@ -226,5 +236,13 @@ impl Subscription {
             self.counters.redelivered.add(u64::from(messages), entry.bytes.len());
         }
         self.counters.last_consumed_ms = cx.now_ms;
+    }
+}
+
+/// The messages of a batch that are in both sets; an empty one stands for all.
+fn both(acks_left: Vec<u64>, left: Vec<u64>) -> Vec<u64> {
+    match acks_left.is_empty() {
+        true => left,
+        false => left.iter().zip(acks_left).map(|(left, acks_left)| left & acks_left).collect(),
     }
 }

@@ -190,11 +190,26 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Index of the last message of a batch that compaction has left.
 fn last_index(headers_and_payload: &Bytes) -> i32 {
-    let parts = split(headers_and_payload).ok();
-    let metadata = parts.and_then(|parts| MessageMetadata::decode(parts.metadata).ok());
-    let Some(metadata) = metadata.filter(|metadata| metadata.num_messages_in_batch.is_some()) else {
-        return -1;
-    };
+    let Some(metadata) = batch(headers_and_payload) else { return -1 };
     let left = metadata.compacted_batch_indexes.iter().copied().max();
     left.unwrap_or(metadata.num_messages_in_batch() - 1)
+}
+
+/// Which messages of a batch compaction has left, a bit each; `None` for one that it has left as it was. The C++ client and
+/// those built on it take what is gone for empty messages, unless the bits tell them to pass it over.
+pub(crate) fn left_of(headers_and_payload: &Bytes) -> Option<Vec<u64>> {
+    let metadata = batch(headers_and_payload).filter(|found| !found.compacted_batch_indexes.is_empty())?;
+    let count = usize::try_from(metadata.num_messages_in_batch()).ok()?;
+    let mut left = vec![0; count.div_ceil(64)];
+    for index in metadata.compacted_batch_indexes {
+        let index = usize::try_from(index).ok()?;
+        *left.get_mut(index / 64)? |= 1 << (index % 64);
+    }
+    Some(left)
+}
+
+fn batch(headers_and_payload: &Bytes) -> Option<MessageMetadata> {
+    let parts = split(headers_and_payload).ok()?;
+    let metadata = MessageMetadata::decode(parts.metadata).ok()?;
+    metadata.num_messages_in_batch.is_some().then_some(metadata)
 }

@@ -24,7 +24,7 @@ mod newest;
 mod options;
 mod state;
 
-pub(crate) use compacted::Compacted;
+pub(crate) use compacted::{Compacted, left_of};
 pub(crate) use job::Event;
 pub(crate) use state::{CURSOR, Compaction};
 pub use state::{CompactionState, CompactionStatus};
