@@ -79,8 +79,8 @@ final class Chunks {
             receipts[i] = producer.newMessage().key("k" + i).value(value).sendAsync();
         }
         CompletableFuture.allOf(receipts).get(Broker.PATIENCE_SECONDS, TimeUnit.SECONDS);
+        Patience patience = new Patience();
         while (!sent.isEmpty()) {
-            int before = sent.size();
             for (Consumer<byte[]> consumer : consumers) {
                 Message<byte[]> message;
                 while ((message = consumer.receive(500, TimeUnit.MILLISECONDS)) != null) {
@@ -89,7 +89,7 @@ final class Chunks {
                     consumer.acknowledge(message);
                 }
             }
-            Check.that("messages come", sent.size() < before);
+            patience.check("messages come");
         }
         left.close();
         right.close();

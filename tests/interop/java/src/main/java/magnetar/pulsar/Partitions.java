@@ -83,8 +83,8 @@ final class Partitions {
         }
         Set<String> seen = new HashSet<>();
         Map<String, Set<String>> owners = new HashMap<>();
+        Patience patience = new Patience();
         while (seen.size() < COUNT) {
-            int before = seen.size();
             for (Consumer<byte[]> consumer : consumers) {
                 Message<byte[]> message;
                 while ((message = consumer.receive(300, TimeUnit.MILLISECONDS)) != null) {
@@ -94,7 +94,7 @@ final class Partitions {
                     consumer.acknowledge(message);
                 }
             }
-            Check.that("messages come: " + seen.size(), seen.size() > before);
+            patience.check("messages come: " + seen.size());
         }
         Check.that("both consumers have partitions: " + owners, owners.size() == 2);
         for (Consumer<byte[]> consumer : consumers) {
@@ -116,8 +116,9 @@ final class Partitions {
         producer.send(Texts.bytes("before"));
         broker.admin("POST", Broker.path(topic) + "/partitions", "3");
         Set<String> places = new HashSet<>();
-        for (int sent = 0; places.size() < 3; sent++) {
-            Check.that("the new partitions are used: " + places, sent < 10 * Broker.PATIENCE_SECONDS);
+        Patience patience = new Patience();
+        while (places.size() < 3) {
+            patience.check("the new partitions are used: " + places);
             producer.send(Texts.bytes("m"));
             Message<byte[]> message = consumer.receive(100, TimeUnit.MILLISECONDS);
             if (message != null) {
