@@ -120,7 +120,13 @@ impl Topic {
 
     /// Begins a compaction of everything that is durable now.
     pub(crate) async fn compact(&mut self) -> Result<(), TopicError> {
-        let Some(to) = self.ml.last_confirmed() else { return Ok(()) };
+        let Some(to) = self.ml.last_confirmed() else {
+            // Nothing is left that was not compacted.
+            if let Some(compaction) = self.compaction.as_deref_mut().filter(|found| found.running.is_none()) {
+                compaction.last = CompactionStatus::succeeded();
+            }
+            return Ok(());
+        };
         let (reader, partition) = (self.ml.reader(), self.partition);
         let env = self.env.clone();
         let options = options(&env.config, &self.name, to, partition);
@@ -134,7 +140,7 @@ impl Topic {
         }
         // The last entry may have been trimmed before anybody asked for a compaction.
         if from > to {
-            compaction.last = CompactionStatus { status: CompactionState::Success, ..Default::default() };
+            compaction.last = CompactionStatus::succeeded();
             return Ok(());
         }
         compaction.next_serial += 1;
@@ -216,7 +222,7 @@ impl Topic {
             }
             Stage::Publishing { version, next } if version <= durable => {
                 compaction.running = None;
-                compaction.last = CompactionStatus { status: CompactionState::Success, ..Default::default() };
+                compaction.last = CompactionStatus::succeeded();
                 compaction.counts.last_compaction_succeed_timestamp = now_ms;
                 let former = compaction.compacted.replace(next);
                 if let Some(former) = former {

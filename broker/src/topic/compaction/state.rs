@@ -48,6 +48,12 @@ impl Default for CompactionStatus {
     }
 }
 
+impl CompactionStatus {
+    pub(super) fn succeeded() -> Self {
+        CompactionStatus { status: CompactionState::Success, ..Default::default() }
+    }
+}
+
 /// There from the first compaction on, or while a policy asks for them.
 pub(crate) struct Compaction {
     /// Nothing behind it may be trimmed.
