@@ -29,6 +29,7 @@ mod targets;
 mod tenants;
 #[cfg(test)]
 mod tests;
+mod to_its_end;
 mod topic_policies;
 mod topics;
 
@@ -87,6 +88,7 @@ pub fn router(service: Arc<BrokerService>) -> Router {
         .method_not_allowed_fallback(|| async {
             AdminError::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method")
         })
+        .layer(middleware::from_fn(to_its_end::to_its_end))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(service)
 }
