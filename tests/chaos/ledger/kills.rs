@@ -1,6 +1,6 @@
 //! SIGKILL of one bookie after the other, in the middle of writing.
 
-use super::load::{self, compare, options};
+use super::load::{self, Load, compare, options};
 use super::{Cluster, seconds};
 use anyhow::{Result, ensure};
 use magnetar_common::clock::{Clock, SystemClock};
@@ -10,7 +10,8 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 const BOOKIES: usize = 4;
-const WINDOW: usize = 100;
+/// About 100 MB/s for the disk that the bookies share, so that five minutes of it have room.
+const LOAD: Load = Load { window: 4096, per_second: Some(20_000) };
 /// From one kill to the next.
 const KILL_EVERY: Duration = Duration::from_secs(5);
 /// So long a bookie stays away.
@@ -45,7 +46,7 @@ async fn a_ledger_loses_nothing_while_one_bookie_after_the_other_is_killed() -> 
     let acknowledged = Arc::new(AtomicU64::new(0));
     // A task of its own: whoever starts a bookie waits for it, and the writer must not.
     let killing = tokio::spawn(kill_one_after_the_other(std::mem::take(&mut cluster.bookies), span));
-    let seen = load::write(&mut writer, WINDOW, span, KILL_EVERY, &acknowledged).await?;
+    let seen = load::write(&mut writer, LOAD, span, KILL_EVERY, &acknowledged).await?;
     let killed;
     (cluster.bookies, killed) = killing.await??;
     let segments = client.metadata(writer.id()).await?.segments.len();

@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 const PAYLOAD_BYTES: usize = 1024;
+/// A writer that has room waits so long for what is due next.
+const TICK: Duration = Duration::from_millis(1);
 
 /// As a topic's ledger is.
 pub(super) fn options() -> LedgerOptions {
@@ -35,6 +37,23 @@ pub(super) fn payload(entry: u64) -> Bytes {
     bytes.into()
 }
 
+/// How hard a writer is driven.
+#[derive(Clone, Copy)]
+pub(super) struct Load {
+    /// Entries in flight at most.
+    pub(super) window: usize,
+    /// Entries appended each second at most; after a pause it catches up. `None`: as many as the window lets through.
+    pub(super) per_second: Option<u32>,
+}
+
+impl Load {
+    /// How many entries are due `since` the start.
+    fn due(&self, since: Duration) -> u64 {
+        let Some(per_second) = self.per_second else { return u64::MAX };
+        u64::try_from(since.as_micros() * u128::from(per_second) / 1_000_000).unwrap_or(u64::MAX)
+    }
+}
+
 /// What a writer saw.
 pub(super) struct Seen {
     /// Entries that were acknowledged.
@@ -47,10 +66,10 @@ pub(super) struct Seen {
     pub(super) per_period: Vec<u64>,
 }
 
-/// Writes for `span` with `window` entries in flight; `acknowledged` rises as it goes. Looks at it in periods of `period`.
+/// Writes for `span`; `acknowledged` rises as it goes. Looks at it in periods of `period`.
 pub(super) async fn write(
     writer: &mut Writer,
-    window: usize,
+    load: Load,
     span: Duration,
     period: Duration,
     acknowledged: &Arc<AtomicU64>,
@@ -66,18 +85,20 @@ pub(super) async fn write(
     let mut in_flight = VecDeque::new();
     let (mut next, mut last_news) = (0, clock.now());
     let (mut period_end, mut period_gap, mut period_count) = (clock.now() + period, Duration::ZERO, 0);
-    let end = clock.now() + span;
+    let (start, end) = (clock.now(), clock.now() + span);
     while clock.now() < end || !in_flight.is_empty() {
-        while in_flight.len() < window && clock.now() < end {
+        while in_flight.len() < load.window && clock.now() < end && next < load.due(clock.now() - start) {
             writer.append(payload(next))?;
             in_flight.push_back(clock.now());
             next += 1;
         }
-        let event = tokio::time::timeout(PATIENCE, writer.next()).await;
+        let full = in_flight.len() >= load.window || clock.now() >= end;
+        let event = tokio::time::timeout(if full { PATIENCE } else { TICK }, writer.next()).await;
         let now = clock.now();
         let last = match event {
             Ok(Event::Confirmed { last }) => last,
             Ok(Event::Failed(error)) => bail!("the writer failed: {error}"),
+            Err(_) if now - last_news < PATIENCE => continue,
             Err(_) => bail!("no acknowledgement for {PATIENCE:?}"),
         };
         period_gap = period_gap.max(now - last_news);

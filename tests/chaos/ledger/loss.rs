@@ -2,7 +2,7 @@
 //!
 //! The test runs in a network namespace of its own, whose loopback drops packets at random.
 
-use super::load::{self, compare, options};
+use super::load::{self, Load, compare, options};
 use super::{Cluster, seconds};
 use anyhow::{Result, ensure};
 use magnetar_tests::network::{self, Place};
@@ -13,7 +13,7 @@ use std::time::Duration;
 const NAME: &str = "ledger::loss::a_ledger_goes_on_and_loses_nothing_while_a_third_of_all_packets_is_lost";
 const PERCENT: u32 = 30;
 const SAMPLE_SECONDS: u64 = 12;
-const WINDOW: usize = 50;
+const LOAD: Load = Load { window: 50, per_second: None };
 /// In each of these something must be acknowledged.
 const PERIOD: Duration = Duration::from_secs(10);
 
@@ -42,7 +42,7 @@ async fn lossy() -> Result<()> {
     let mut writer = client.create(options()).await?;
     network::lose_packets(PERCENT)?;
     let acknowledged = Arc::new(AtomicU64::new(0));
-    let seen = load::write(&mut writer, WINDOW, span, PERIOD, &acknowledged).await?;
+    let seen = load::write(&mut writer, LOAD, span, PERIOD, &acknowledged).await?;
     println!(
         "chaos ledger: {PERCENT} % of all packets lost for {} s: {} entries acknowledged, in each 10 s {:?}; latency p50 {} ms, \
          p99 {} ms; longest gap {} ms",
