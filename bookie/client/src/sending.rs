@@ -112,9 +112,7 @@ impl Sending {
 
     /// Counts what the machine has in flight; before it is sent, and when some of it is acknowledged.
     pub(crate) fn count(&mut self, machine: &WriterMachine) {
-        let next = |entry: Option<EntryId>| entry.map_or(0, |entry| entry.0 + 1);
-        let entries = next(machine.last_add_pushed()) - next(machine.last_add_confirmed());
-        let overhead = usize::try_from(entries).unwrap_or(usize::MAX).saturating_mul(ENTRY_OVERHEAD);
+        let overhead = machine.in_flight_entries().saturating_mul(ENTRY_OVERHEAD);
         let bytes = usize::try_from(machine.in_flight_bytes()).unwrap_or(usize::MAX);
         self.count_as(bytes.saturating_add(overhead));
     }

@@ -140,7 +140,8 @@ impl Writer {
         self.machine.last_add_pushed()
     }
 
-    /// Payload bytes taken and not acknowledged.
+    /// Payload bytes that are kept: not acknowledged, or acknowledged while the ensemble changes and to be sent to its new
+    /// bookies as well.
     pub fn in_flight_bytes(&self) -> usize {
         usize::try_from(self.machine.in_flight_bytes()).unwrap_or(usize::MAX)
     }
@@ -165,24 +166,22 @@ impl Writer {
 
     /// Closes the ledger at the last add confirmed. Entries not acknowledged by now are given up: wait for them first.
     /// Fails with [`LedgerError::Fenced`] when somebody else has recovered the ledger to another end.
-    pub async fn close(self) -> Result<ClosedLedger, LedgerError> {
+    pub async fn close(mut self) -> Result<ClosedLedger, LedgerError> {
+        if let Some(change) = self.change.take() {
+            // It holds the newer version of the record, and its new bookies get what was acknowledged meanwhile.
+            self.on_change(change.await);
+            self.act();
+        }
         let closed = ClosedLedger {
             last_entry: self.machine.last_add_confirmed(),
             length: self.machine.confirmed_length(),
         };
         let state = LedgerState::Closed { last_entry: closed.last_entry, length: closed.length };
         let id = self.id;
-        let mut current = self.current;
-        if let Some(change) = self.change {
-            // A running change of the ensemble holds the newer version of the record.
-            if let Change::Made { current: changed, .. } = change.await {
-                current = changed;
-            }
-        }
         let close = |record: &LedgerMetadata| {
             record::close_written(record, state).map_err(|_| LedgerError::Fenced(id))
         };
-        metadata::update(self.client.metadata_store(), id, current, close).await?;
+        metadata::update(self.client.metadata_store(), id, self.current, close).await?;
         Ok(closed)
     }
 

@@ -161,7 +161,9 @@ impl Writer {
             self.has_ended = true;
             return;
         }
-        self.take_over_change();
+        if !outside.has(Defect::AckBeforeChangeRecorded) {
+            self.take_over_change();
+        }
         self.change = None;
         // A close may have waited for it.
         self.decide(outside);

@@ -204,7 +204,9 @@ impl State {
                 if let Some(record) = changed {
                     self.record = Part::new(record);
                 }
-                self.take_over_change();
+                if model.defect != Some(Defect::AckBeforeChangeRecorded) {
+                    self.take_over_change();
+                }
             }
             Err(_) => self.writer.change().machine.on_taken_over(),
         }

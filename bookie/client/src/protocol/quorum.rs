@@ -56,6 +56,12 @@ impl Slots {
         Self(self.0 | other.0)
     }
 
+    /// The slots that are not in the other set.
+    #[must_use]
+    pub fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// How many slots are in.
     pub fn len(self) -> usize {
         self.0.count_ones() as usize

@@ -1,14 +1,16 @@
 //! The writer of an open ledger: ids, acknowledgements in order, ensemble changes.
 //!
 //! ```text
-//! last add confirmed <= last add pushed;   pending = (last add confirmed, last add pushed]
+//! last add confirmed <= last add pushed;   pending = (last add confirmed, last add pushed], and what is retained
 //!
 //!   Open ──bookie fails, replacement wanted──▶ Changing ──metadata changed──▶ Open
 //!     │                                           │
 //!     └──fenced, or Qa out of reach──▶ Failed ◀───┘ (somebody else closed or recovers the ledger)
 //! ```
-//! While the ensemble changes, acknowledgements are noted but no entry completes: an entry may only be confirmed if the
-//! metadata that a new reader would see finds it.
+//! An entry may only be confirmed if the metadata that a new reader would see finds it. While the ensemble changes a reader
+//! may see the old one or the new one. So an entry completes then if Qa bookies have it that are in both: a failed bookie
+//! stops nobody while the others suffice. Such entries are retained until the change has ended: they belong to the new
+//! segment, whose new bookies must get them too.
 
 use super::quorum::{Quorum, Slots};
 use bytes::Bytes;
@@ -101,7 +103,12 @@ pub struct WriterMachine {
     /// Payload bytes up to the last add confirmed, and up to the last add pushed.
     confirmed_length: u64,
     length: u64,
+    /// What is not confirmed, behind what is retained.
     pending: VecDeque<Pending>,
+    /// So many at the front are confirmed, and wait for the ensemble change to end.
+    retained: usize,
+    /// Payload bytes up to the first pending entry.
+    settled_length: u64,
     actions: VecDeque<Action>,
     /// Slots whose bookie failed and that wait for the running change to end, or for a replacement to exist.
     suspects: Slots,
@@ -128,6 +135,8 @@ impl WriterMachine {
             confirmed_length: length,
             length,
             pending: VecDeque::new(),
+            retained: 0,
+            settled_length: length,
             actions: VecDeque::new(),
             suspects: Slots::NONE,
             no_replacement: false,
@@ -180,7 +189,8 @@ impl WriterMachine {
             self.suspects.insert(slot);
         }
         // Of a confirmed entry only the news about the bookie matters.
-        if let Some(pending) = self.index_of(id).and_then(|index| self.pending.get_mut(index)) {
+        let unconfirmed = self.index_of(id).filter(|index| *index >= self.retained);
+        if let Some(pending) = unconfirmed.and_then(|index| self.pending.get_mut(index)) {
             if outcome == AddOutcome::Stored {
                 pending.acked.insert(slot);
                 pending.failed.remove(slot);
@@ -197,6 +207,7 @@ impl WriterMachine {
     /// The metadata names other bookies in `changed` now; entries not confirmed go to them again.
     pub fn on_ensemble_changed(&mut self, changed: Slots) {
         let State::Changing { failed, .. } = self.state else { return };
+        assert_eq!(failed.union(changed), failed, "entries were confirmed by the slots that were to stay");
         self.state = State::Open;
         for slot in changed.iter() {
             self.suspects.remove(slot);
@@ -209,6 +220,7 @@ impl WriterMachine {
                 self.actions.push_back(Action::Send { slot, entry: pending.entry.clone() });
             }
         }
+        self.let_go();
         self.out_of_reach = self.first_out_of_reach().is_some();
         self.no_replacement = failed.iter().any(|slot| !changed.contains(slot));
         self.complete();
@@ -222,6 +234,7 @@ impl WriterMachine {
                 return self.fail(WriterFailure::OutOfReach);
             }
             self.state = State::Open;
+            self.let_go();
             self.no_replacement = true;
             self.complete();
             self.consider_change();
@@ -272,9 +285,14 @@ impl WriterMachine {
         self.length
     }
 
-    /// Payload bytes taken and not confirmed.
+    /// Payload bytes that are kept: taken, and not confirmed or retained.
     pub fn in_flight_bytes(&self) -> u64 {
-        self.length - self.confirmed_length
+        self.length - self.settled_length
+    }
+
+    /// How many entries are kept.
+    pub fn in_flight_entries(&self) -> usize {
+        self.pending.len()
     }
 
     /// Why the writer ended, if it has.
@@ -291,13 +309,15 @@ impl WriterMachine {
         (index < self.pending.len()).then_some(index)
     }
 
-    /// Confirms from the front, strictly in order, unless the ensemble is changing.
+    /// Confirms from the front, strictly in order.
     fn complete(&mut self) {
-        if self.state != State::Open {
-            return;
-        }
-        while let Some(first) = self.pending.front() {
-            if !self.quorum.is_acknowledged(first.acked.len()) {
+        let leaving = match self.state {
+            State::Open => Slots::NONE,
+            State::Changing { failed, .. } => failed,
+            State::Failed(_) => return,
+        };
+        while let Some(first) = self.pending.get(self.retained) {
+            if !self.quorum.is_acknowledged(first.acked.without(leaving).len()) {
                 break;
             }
             let id = first.entry.id;
@@ -307,12 +327,22 @@ impl WriterMachine {
             );
             self.confirmed = Some(id);
             self.confirmed_length = first.entry.length;
-            self.pending.pop_front();
+            self.retained += 1;
+            if self.state == State::Open {
+                self.let_go();
+            }
+        }
+    }
+
+    /// Nothing needs what was retained any more.
+    fn let_go(&mut self) {
+        for gone in self.pending.drain(..std::mem::take(&mut self.retained)) {
+            self.settled_length = gone.entry.length;
         }
     }
 
     fn first_out_of_reach(&self) -> Option<Slots> {
-        let mut failed = self.pending.iter().map(|pending| pending.failed);
+        let mut failed = self.pending.iter().skip(self.retained).map(|pending| pending.failed);
         failed.find(|failed| self.quorum.is_out_of_reach(failed.len()))
     }
 
@@ -337,6 +367,7 @@ impl WriterMachine {
             self.state = State::Failed(failure);
             self.actions.clear();
             self.pending.clear();
+            self.retained = 0;
         }
     }
 }
@@ -399,7 +430,6 @@ mod tests {
         for slot in 1..3 {
             machine.on_added(slot, id, AddOutcome::Stored);
         }
-        assert_eq!(machine.last_add_confirmed(), None, "nothing completes while the ensemble changes");
         machine.on_no_replacement();
         assert_eq!(machine.last_add_confirmed(), Some(id));
         let id = append(&mut machine);
@@ -415,20 +445,53 @@ mod tests {
     }
 
     #[test]
+    fn two_bookies_that_stay_go_on_while_the_third_is_replaced_and_its_heir_gets_what_they_confirmed() {
+        let mut machine = machine();
+        let first = append(&mut machine);
+        machine.on_added(2, first, AddOutcome::Failed);
+        sends(&mut machine);
+        let second = append(&mut machine);
+        sends(&mut machine);
+        for id in [first, second] {
+            machine.on_added(0, id, AddOutcome::Stored);
+            machine.on_added(1, id, AddOutcome::Stored);
+        }
+        assert_eq!(machine.last_add_confirmed(), Some(second));
+        assert_eq!(machine.in_flight_bytes(), 2, "the new segment has them, and so must its new bookie");
+        let mut changed = Slots::NONE;
+        changed.insert(2);
+        machine.on_ensemble_changed(changed);
+        assert_eq!(sends(&mut machine), [(2, 0), (2, 1)]);
+        assert_eq!((machine.in_flight_bytes(), machine.in_flight_entries()), (0, 0));
+    }
+
+    #[test]
+    fn what_a_bookie_stored_that_is_to_be_replaced_confirms_nothing() {
+        let mut machine = machine();
+        let (first, second) = (append(&mut machine), append(&mut machine));
+        machine.on_added(2, first, AddOutcome::Stored);
+        machine.on_added(2, second, AddOutcome::Failed);
+        machine.on_added(0, first, AddOutcome::Stored);
+        // One of the two that have it may be no bookie of the entry any more.
+        assert_eq!(machine.last_add_confirmed(), None);
+        machine.on_no_replacement();
+        assert_eq!(machine.last_add_confirmed(), Some(first));
+    }
+
+    #[test]
     fn a_replaced_bookies_acknowledgements_do_not_count_and_its_entries_are_sent_again() {
         let mut machine = machine();
         let id = append(&mut machine);
         machine.on_added(0, id, AddOutcome::Stored);
-        machine.on_added(1, id, AddOutcome::Failed);
+        machine.on_slow(0);
         sends(&mut machine);
         let mut changed = Slots::NONE;
         changed.insert(0);
-        changed.insert(1);
         machine.on_ensemble_changed(changed);
-        assert_eq!(sends(&mut machine), [(0, 0), (1, 0)]);
+        assert_eq!(sends(&mut machine), [(0, 0)]);
         machine.on_added(2, id, AddOutcome::Stored);
         assert_eq!(machine.last_add_confirmed(), None, "slot 0 has another bookie now");
-        machine.on_added(1, id, AddOutcome::Stored);
+        machine.on_added(0, id, AddOutcome::Stored);
         assert_eq!(machine.last_add_confirmed(), Some(id));
     }
 

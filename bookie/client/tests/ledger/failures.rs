@@ -3,7 +3,7 @@
 use crate::cluster::{Cluster, append, confirmed, options, payload, payloads, read_all};
 use crate::silent::Silent;
 use magnetar_common::Environment;
-use magnetar_ledger::{Client, ClientConfig, LedgerOptions};
+use magnetar_ledger::{Client, ClientConfig, LedgerOptions, Writer};
 use magnetar_proto::ids::EntryId;
 use std::time::Duration;
 
@@ -73,38 +73,59 @@ async fn a_ledger_that_is_being_written_can_be_read_up_to_its_last_add_confirmed
     append(&mut writer, 101..110).await;
 }
 
+/// Stops a bookie of the ensemble, and comes back when the change of the ensemble has reached the store, whose answer is
+/// lost. Gives the number of the next entry.
+async fn leave_a_change_in_doubt(cluster: &mut Cluster, store: &Silent, writer: &mut Writer) -> u64 {
+    append(writer, 0..10).await;
+    store.lose_answers_of_writes();
+    cluster.stop_first_of(writer).await;
+    let mut number = 10;
+    loop {
+        writer.append(payload(number)).expect("open");
+        number += 1;
+        tokio::select! {
+            () = store.lost_answer.notified() => return number,
+            _ = writer.next() => {}
+        }
+    }
+}
+
+/// Once the store answers again, everything up to `last` is confirmed and found.
+async fn is_resolved(cluster: &Cluster, store: &Silent, mut writer: Writer, last: u64) {
+    store.speak();
+    append(&mut writer, last + 1..last + 2).await;
+    let record = cluster.client.metadata(writer.id()).await.expect("metadata");
+    assert_eq!(record.segments.len(), 2, "recorded once");
+    assert_eq!(read_all(&writer.reader(), last + 1).await, payloads(last + 2));
+    let recovered = cluster.client.recover(writer.id(), b"").await.expect("recovered");
+    assert_eq!(recovered.last_entry(), Some(EntryId(last + 1)));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_acknowledged_while_it_is_unknown_whether_an_ensemble_change_was_recorded() {
+async fn nothing_that_needs_a_new_bookie_is_acknowledged_while_its_place_is_in_doubt() {
     let mut cluster = Cluster::start(4).await;
     let store = Silent::over(&cluster.metadata);
     let client = Client::new(store.clone(), Environment::system(), ClientConfig::default()).await;
-    let mut writer = client.expect("a client").create(options()).await.expect("a ledger");
-    append(&mut writer, 0..10).await;
-    store.lose_answers_of_writes();
-    cluster.stop_first_of(&writer).await;
-    writer.append(payload(10)).expect("open");
-    // The change reaches the store, its answer does not come back.
-    let mut number = 11;
-    loop {
-        tokio::select! {
-            () = store.lost_answer.notified() => break,
-            _ = writer.next() => {
-                writer.append(payload(number)).expect("open");
-                number += 1;
-            }
-        }
-    }
+    let mut writer = client.expect("a client").create(all_of_two()).await.expect("a ledger");
+    let number = leave_a_change_in_doubt(&mut cluster, &store, &mut writer).await;
     let before = writer.last_add_confirmed();
     writer.append(payload(number)).expect("open");
     // The bookies that are left answer within this time, many times over.
     let event = tokio::time::timeout(Duration::from_millis(300), writer.next()).await;
     assert_eq!(event.ok(), None, "while the ensemble is in doubt");
     assert_eq!(writer.last_add_confirmed(), before);
-    store.speak();
+    is_resolved(&cluster, &store, writer, number).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_bookies_that_stay_go_on_while_the_place_of_the_third_is_in_doubt() {
+    let mut cluster = Cluster::start(4).await;
+    let store = Silent::over(&cluster.metadata);
+    let client = Client::new(store.clone(), Environment::system(), ClientConfig::default()).await;
+    let mut writer = client.expect("a client").create(options()).await.expect("a ledger");
+    let number = leave_a_change_in_doubt(&mut cluster, &store, &mut writer).await;
+    writer.append(payload(number)).expect("open");
     confirmed(&mut writer, number).await;
-    let record = cluster.client.metadata(writer.id()).await.expect("metadata");
-    assert_eq!(record.segments.len(), 2, "recorded once");
-    assert_eq!(read_all(&writer.reader(), number).await, payloads(number + 1));
-    let recovered = cluster.client.recover(writer.id(), b"").await.expect("recovered");
-    assert_eq!(recovered.last_entry(), Some(EntryId(number)));
+    assert!(writer.in_flight_bytes() > 0, "the third gets it as well, once its place is known");
+    is_resolved(&cluster, &store, writer, number).await;
 }
