@@ -115,6 +115,8 @@ impl<'a, T: Send + 'static> Turn<'a, T> {
         }
         known.set_explicit_lac(body.clone());
         known.note_last_add_confirmed(lac);
+        let lac = known.last_add_confirmed();
+        self.state.waiters.advanced(ledger, lac);
         self.state.waiters.changed(ledger);
         self.records.push(Record::ExplicitLac { ledger, body });
         Ok(())

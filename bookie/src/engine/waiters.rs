@@ -19,14 +19,23 @@ pub(super) struct Waiters {
 struct Waiter {
     /// The LAC that is no news.
     after: Option<EntryId>,
-    news: oneshot::Sender<()>,
+    news: oneshot::Sender<News>,
+}
+
+/// Why a wait is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    /// The LAC is beyond the one that was known.
+    LacMoved,
+    /// The explicit LAC was written, or the ledger is fenced or gone.
+    Changed,
 }
 
 /// A place in the registry: whoever has it must give it up with [`Engine::stop_waiting`], or see `news` resolve.
 pub(crate) struct LacWait {
     pub(crate) ledger: LedgerId,
     number: u64,
-    pub(crate) news: oneshot::Receiver<()>,
+    pub(crate) news: oneshot::Receiver<News>,
 }
 
 impl Waiters {
@@ -55,7 +64,7 @@ impl Waiters {
         let Some(waiting) = self.ledgers.get_mut(&ledger) else { return };
         for (_, waiter) in waiting.extract_if(.., |_, waiter| waiter.after < lac) {
             // Who has given up meanwhile needs no news.
-            let _ = waiter.news.send(());
+            let _ = waiter.news.send(News::LacMoved);
         }
         if waiting.is_empty() {
             self.ledgers.remove(&ledger);
@@ -65,7 +74,7 @@ impl Waiters {
     /// Something happened to the ledger that everybody should know.
     pub(super) fn changed(&mut self, ledger: LedgerId) {
         for (_, waiter) in self.ledgers.remove(&ledger).into_iter().flatten() {
-            let _ = waiter.news.send(());
+            let _ = waiter.news.send(News::Changed);
         }
     }
 }
@@ -100,10 +109,10 @@ mod tests {
         let mut seven = waiters.add(ledger, Some(EntryId(7)));
         let mut elsewhere = waiters.add(other, None);
         waiters.advanced(ledger, Some(EntryId(7)));
-        assert!(none.news.try_recv().is_ok());
+        assert_eq!(none.news.try_recv(), Ok(News::LacMoved));
         assert!(seven.news.try_recv().is_err() && elsewhere.news.try_recv().is_err());
         waiters.changed(ledger);
-        assert!(seven.news.try_recv().is_ok());
+        assert_eq!(seven.news.try_recv(), Ok(News::Changed));
         waiters.remove(other, elsewhere.number);
         assert!(waiters.ledgers.is_empty());
         waiters.remove(other, elsewhere.number);

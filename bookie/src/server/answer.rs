@@ -11,7 +11,7 @@ use magnetar_proto::ids::{EntryId, LedgerId};
 use super::Shared;
 use super::lane::Waiting;
 use super::outbound::Queue;
-use super::v3::response;
+use super::v3::response::{self, ToldLac};
 use crate::cache::Span;
 use crate::engine::{Lookup, Place, Turn};
 
@@ -108,6 +108,8 @@ pub(crate) enum ReadOp {
         header: BkPacketHeader,
         ledger: LedgerId,
         after: Option<EntryId>,
+        /// When the LAC moved beyond `after` while the read waited for that, in Unix milliseconds.
+        lac_moved_ms: Option<u64>,
     },
     V3ReadLac {
         header: BkPacketHeader,
@@ -249,6 +251,14 @@ impl ReadOp {
         self.answer(&mut Refusal(code)).ok()
     }
 
+    /// The LAC moved while the read waited: its client is told when, as upstream's `LongPollReadEntryProcessorV3` does,
+    /// and measures by it how long news take to arrive.
+    pub(super) fn lac_moved(&mut self, unix_ms: u64) {
+        if let ReadOp::V3Next { lac_moved_ms, .. } = self {
+            *lac_moved_ms = Some(unix_ms);
+        }
+    }
+
     /// The answer from what `view` can see; `Err` when it takes a view that reads disks.
     pub(super) fn answer(&self, view: &mut dyn View) -> Result<Answer, NeedsDisk> {
         match self {
@@ -265,21 +275,30 @@ impl ReadOp {
             ReadOp::V3One { header, ledger, entry, with_lac } => {
                 let (code, body) = split(view.fetch(*ledger, *entry))?;
                 let lac = with_lac.then(|| view.last_add_confirmed(*ledger)).filter(|_| code == Code::Ok);
+                let lac = lac.map(ToldLac::from);
                 Ok(response::read(header, code, *ledger, EntryId::option_to_wire(*entry), body, lac))
             }
-            ReadOp::V3Next { header, ledger, after } => {
+            ReadOp::V3Next { header, ledger, after, lac_moved_ms } => {
                 let lac = view.last_add_confirmed(*ledger);
                 let next = after.map_or(EntryId::ZERO, EntryId::next);
                 if lac < Some(next) {
                     // Tells an unknown ledger from one that has nothing new.
                     let (code, _) = split(view.fetch(*ledger, None))?;
                     let code = if code == Code::NoEntry { Code::Ok } else { code };
-                    return Ok(response::read(header, code, *ledger, EntryId::NONE_ON_WIRE, None, Some(lac)));
+                    return Ok(response::read(
+                        header,
+                        code,
+                        *ledger,
+                        EntryId::NONE_ON_WIRE,
+                        None,
+                        Some(lac.into()),
+                    ));
                 }
                 let (code, body) = split(view.fetch(*ledger, Some(next)))?;
                 // Striping: the next entry may have its copies on other bookies.
                 let code = if code == Code::NoEntry { Code::Ok } else { code };
                 let entry = if body.is_some() { next.to_wire() } else { EntryId::NONE_ON_WIRE };
+                let lac = ToldLac { lac, moved_ms: *lac_moved_ms };
                 Ok(response::read(header, code, *ledger, entry, body, Some(lac)))
             }
             ReadOp::V3ReadLac { header, ledger } => {

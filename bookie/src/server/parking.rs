@@ -14,7 +14,7 @@ use super::answer::ReadOp;
 use super::batch::{Batch, Fence, Request};
 use super::durable::Durable;
 use super::{Peer, Shared};
-use crate::engine::{Engine, LacWait, Turn};
+use crate::engine::{Engine, LacWait, News, Turn};
 
 /// Reads waiting on all connections: some megabytes of tasks.
 pub(super) const PARKED_MAX: usize = 16_384;
@@ -62,10 +62,11 @@ struct Place {
 }
 
 impl Place {
-    async fn news(&mut self) {
+    async fn news(&mut self) -> News {
         // The sender goes only with the engine, and then there is nothing to wait for either.
-        let _ = (&mut self.wait.news).await;
+        let news = (&mut self.wait.news).await.unwrap_or(News::Changed);
         self.woken = true;
+        news
     }
 }
 
@@ -112,10 +113,14 @@ impl Parking {
 }
 
 async fn wait(shared: Arc<Shared>, peer: Arc<Peer>, parked: Parked) {
-    let Parked { mut place, timeout, read } = parked;
+    let Parked { mut place, timeout, mut read } = parked;
     tokio::select! {
         biased;
-        () = place.news() => {}
+        news = place.news() => {
+            if news == News::LacMoved {
+                read.lac_moved(shared.clock.unix_ms());
+            }
+        }
         () = shared.clock.sleep(timeout) => {}
     }
     let ledger = place.wait.ledger;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use magnetar_bookie::Bookie;
-use magnetar_common::clock::ManualClock;
+use magnetar_common::clock::{Clock, ManualClock};
 use magnetar_proto::bookkeeper::v3::{
     self, OperationType, ReadRequest, ReadResponse, WriteLacRequest, read_request, request_header,
 };
@@ -64,9 +64,11 @@ async fn a_poll_ends_with_the_add_that_confirms_the_next_entry() {
     let found = answer(&mut reader).await;
     assert_eq!((found.status, found.entry_id, found.max_lac), (0, 1, Some(1)));
     assert_eq!(found.body, Some(body(1, 1)));
-    // What is known already is told at once, and what an ordinary read asks for too.
+    assert_eq!(found.lac_update_timestamp, Some(clock.unix_ms() as i64), "when it moved");
+    // What is known already is told at once, and what an ordinary read asks for too; neither saw the LAC move.
     let found = reader.v3(poll(0, None)).await.read_response.unwrap();
     assert_eq!((found.entry_id, found.max_lac), (1, Some(1)));
+    assert_eq!(found.lac_update_timestamp, None);
     let found = reader.v3(poll(0, Some(2))).await.read_response.unwrap();
     assert_eq!((found.body, found.max_lac), (Some(body(1, 2)), Some(1)));
     bookie.shutdown().await.unwrap();
@@ -80,6 +82,7 @@ async fn a_poll_without_news_ends_when_its_time_is_over() {
     clock.advance(Duration::from_millis(WAIT_MS as u64));
     let found = answer(&mut reader).await;
     assert_eq!((found.status, found.body, found.max_lac), (0, None, Some(0)));
+    assert_eq!(found.lac_update_timestamp, None);
     bookie.shutdown().await.unwrap();
 }
 
@@ -93,11 +96,13 @@ async fn fences_and_explicit_lacs_end_polls() {
     let lac = WriteLacRequest { ledger_id: 1, lac: 1, master_key: key, body: b"blob".as_slice().into() };
     let header = request_header(OperationType::WriteLac, 1);
     client.v3(v3::Request { header, write_lac_request: Some(lac), ..Default::default() }).await;
-    assert_eq!(answer(&mut reader).await.max_lac, Some(1));
+    let found = answer(&mut reader).await;
+    assert_eq!((found.max_lac, found.lac_update_timestamp), (Some(1), Some(clock.unix_ms() as i64)));
 
     let mut reader = waiting(&bookie, &clock, poll(1, None)).await;
     writer.v2(fence(1, None, Some(KEY))).await;
-    assert_eq!(answer(&mut reader).await.max_lac, Some(1));
+    let found = answer(&mut reader).await;
+    assert_eq!((found.max_lac, found.lac_update_timestamp), (Some(1), None), "a fence moves no LAC");
     // A fenced ledger has no more news.
     assert_eq!(reader.v3(poll(1, None)).await.read_response.unwrap().max_lac, Some(1));
     let mut unknown = poll(1, None);

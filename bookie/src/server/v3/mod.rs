@@ -115,7 +115,7 @@ fn read(header: &BkPacketHeader, request: &ReadRequest) -> Result<Request, Code>
         if entry.is_some() {
             return Err(Code::BadRequest);
         }
-        ReadOp::V3Next { header, ledger, after }
+        ReadOp::V3Next { header, ledger, after, lac_moved_ms: None }
     } else {
         ReadOp::V3One { header, ledger, entry, with_lac: true }
     };

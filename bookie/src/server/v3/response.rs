@@ -53,14 +53,29 @@ pub(crate) fn added(header: &BkPacketHeader, code: Code, ledger: LedgerId, entry
     response
 }
 
-/// `lac` is set where the answer tells it, also when it tells that there is none.
+/// What an answer tells of a ledger's LAC.
+#[derive(Clone, Copy)]
+pub(crate) struct ToldLac {
+    /// `None` tells that there is none.
+    pub(crate) lac: Option<EntryId>,
+    /// When it moved, in Unix milliseconds, where the read has waited for that.
+    pub(crate) moved_ms: Option<u64>,
+}
+
+impl From<Option<EntryId>> for ToldLac {
+    fn from(lac: Option<EntryId>) -> Self {
+        ToldLac { lac, moved_ms: None }
+    }
+}
+
+/// `lac` is set where the answer tells it.
 pub(crate) fn read(
     header: &BkPacketHeader,
     code: Code,
     ledger: LedgerId,
     entry_id: i64,
     body: Option<Bytes>,
-    lac: Option<Option<EntryId>>,
+    lac: Option<ToldLac>,
 ) -> Answer {
     let mut response = bare(header, code);
     response.read_response = Some(ReadResponse {
@@ -68,8 +83,8 @@ pub(crate) fn read(
         ledger_id: ledger.to_wire(),
         entry_id,
         body,
-        max_lac: lac.map(EntryId::option_to_wire),
-        lac_update_timestamp: None,
+        max_lac: lac.map(|told| EntryId::option_to_wire(told.lac)),
+        lac_update_timestamp: lac.and_then(|told| i64::try_from(told.moved_ms?).ok()),
     });
     answer(response)
 }
