@@ -37,7 +37,7 @@ impl Active {
     /// A segment whose header is durable and whose first batch goes to `first_record`.
     pub(super) fn new(segment: u64, file: Arc<dyn File>, first_record: u64) -> io::Result<Self> {
         let length = file.len()?;
-        let written = if is_written(&*file, length)? { length } else { first_record };
+        let written = file.first_hole(first_record)?.clamp(first_record, length.max(first_record));
         Ok(Active {
             segment,
             file,
@@ -89,14 +89,34 @@ impl Active {
     }
 }
 
-/// Whether the blocks behind the header were written before. Those of a file that was only reserved read as zeros, and so
-/// may those of one that was hardly used: they are filled once more.
-fn is_written(file: &dyn File, length: u64) -> io::Result<bool> {
-    if length < 2 * ALIGNMENT as u64 {
-        return Ok(true);
+#[cfg(test)]
+mod tests {
+    use magnetar_common::storage::{RealStorage, Storage};
+
+    use super::*;
+
+    const BLOCK: u64 = ALIGNMENT as u64;
+    const SEGMENT: u64 = 4 << 20;
+
+    /// Blocks behind a large batch that are only reserved were once taken for written, and each small batch that went
+    /// there paid for a commit of the file system.
+    #[test]
+    fn of_a_recycled_segment_only_what_was_never_written_is_filled() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = RealStorage.create(&dir.path().join("segment")).unwrap();
+        let mut active = Active::new(1, file.clone(), BLOCK).unwrap();
+        let large = LARGE_BATCH_BYTES + BLOCK;
+        let (_, offset) = active.advance(large, SEGMENT).unwrap();
+        file.write_all_at(&vec![7; (BLOCK + large) as usize], 0).unwrap();
+        file.sync_data().unwrap();
+        assert_eq!((offset, active.allocated), (BLOCK, SEGMENT));
+
+        let recycled = || Active::new(2, file.clone(), BLOCK).unwrap();
+        assert_eq!(recycled().written, BLOCK + large, "the rest is reserved");
+        let mut active = recycled();
+        while active.position < SEGMENT {
+            active.advance(BLOCK, SEGMENT).unwrap();
+        }
+        assert_eq!(recycled().written, SEGMENT);
     }
-    let mut block = AlignedBuffer::with_capacity(ALIGNMENT);
-    block.extend_from_slice(&[0; ALIGNMENT]);
-    file.read_exact_at(&mut block, ALIGNMENT as u64)?;
-    Ok(block.iter().any(|byte| *byte != 0))
 }

@@ -24,6 +24,8 @@ struct State<T> {
     next_sequence: u64,
     /// Every record up to this sequence is durable. `durable < next_sequence` always.
     durable: u64,
+    /// Threads in [`Queue::wait_durable`]: waking nobody costs a system call, too.
+    waiting_for_progress: usize,
     stopping: bool,
     failed: bool,
 }
@@ -65,6 +67,7 @@ impl<T> Queue<T> {
                 waiting: VecDeque::new(),
                 next_sequence,
                 durable: next_sequence - 1,
+                waiting_for_progress: 0,
                 stopping: false,
                 failed: false,
             }),
@@ -130,7 +133,9 @@ impl<T> Queue<T> {
             "durable only grows, behind what was assigned"
         );
         state.durable = sequence;
-        self.progress.notify_all();
+        if state.waiting_for_progress > 0 {
+            self.progress.notify_all();
+        }
         !state.failed
     }
 
@@ -160,7 +165,9 @@ impl<T> Queue<T> {
             {
                 return Err(NotDurable);
             }
+            state.waiting_for_progress += 1;
             state = self.progress.wait(state).expect("nothing panics while holding the journal queue");
+            state.waiting_for_progress -= 1;
         }
     }
 

@@ -92,6 +92,11 @@ pub trait File: Send + Sync + 'static {
     fn allocated_bytes(&self) -> io::Result<u64> {
         self.len()
     }
+    /// Where the first blocks at or behind `offset` begin that were never written, be they reserved or not; the file's
+    /// length when all of them were, and where the file system does not tell.
+    fn first_hole(&self, _offset: u64) -> io::Result<u64> {
+        self.len()
+    }
     /// Reserves space so that the file is at least `length` bytes long; new bytes read as zero.
     fn allocate(&self, length: u64) -> io::Result<()>;
     /// Cuts the file to `length` bytes.

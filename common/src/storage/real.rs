@@ -136,6 +136,14 @@ impl File for fs::File {
         Ok(self.metadata()?.blocks() * 512)
     }
 
+    fn first_hole(&self, offset: u64) -> io::Result<u64> {
+        match rustix::fs::seek(self, rustix::fs::SeekFrom::Hole(offset)) {
+            // Behind the end, or a file system that does not tell.
+            Err(Errno::NXIO | Errno::INVAL) => File::len(self),
+            found => Ok(found?),
+        }
+    }
+
     fn allocate(&self, length: u64) -> io::Result<()> {
         use rustix::fs::{FallocateFlags, fallocate};
         match fallocate(self, FallocateFlags::empty(), 0, length) {
@@ -213,6 +221,10 @@ impl File for DirectFile {
 
     fn allocated_bytes(&self) -> io::Result<u64> {
         File::allocated_bytes(&self.file)
+    }
+
+    fn first_hole(&self, offset: u64) -> io::Result<u64> {
+        File::first_hole(&self.file, offset)
     }
 
     fn allocate(&self, length: u64) -> io::Result<()> {
