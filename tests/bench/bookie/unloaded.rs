@@ -6,6 +6,7 @@
 //!
 //! Called by: the bench's main. Must never know: what the figures are compared with.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -19,7 +20,11 @@ use crate::usage;
 /// How often they take turns, and for how long each.
 const TURNS: u64 = 40;
 const TURN: Duration = Duration::from_millis(250);
-/// Of the bookie: the first segment comes into being.
+/// Added before, as fast as it goes: the journal comes to write over segments that it wrote before, as it does for all of
+/// its life but the first quarter of a gigabyte.
+const WARMUP_BYTES: usize = 512 << 20;
+const WARMUP_WINDOW_BYTES: usize = 2 << 20;
+/// And one at a time: the flush of all that comes to its end.
 const WARMUP: Duration = Duration::from_secs(2);
 
 /// Microseconds each.
@@ -55,6 +60,21 @@ pub(super) fn run(launch: &Launch, payload_bytes: usize, waiting: Waiting) -> Re
     Ok(outcome)
 }
 
+async fn warm_up(bookie: &Bookie, payload_bytes: usize) -> Result<()> {
+    let window = WARMUP_WINDOW_BYTES / payload_bytes;
+    let mut writer = Writer::connect(bookie.address(), [1], payload_bytes, window).await?;
+    let left = Cell::new(WARMUP_BYTES / payload_bytes);
+    writer.run(|| left.get() > 0, &mut Countdown(&left)).await
+}
+
+struct Countdown<'a>(&'a Cell<usize>);
+
+impl Answered for Countdown<'_> {
+    fn answered(&mut self, _: Instant, _: Instant) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
+}
+
 #[expect(clippy::disallowed_methods, reason = "a bench measures the real time")]
 async fn take_turns(
     bookie: &Bookie,
@@ -62,6 +82,7 @@ async fn take_turns(
     payload_bytes: usize,
     waiting: Waiting,
 ) -> Result<Outcome> {
+    warm_up(bookie, payload_bytes).await?;
     let mut syncs = Syncs::begin(&launch.directory.join("probe"))?;
     let mut writer = Writer::connect(bookie.address(), [0], payload_bytes, 1).await?;
     if waiting == Waiting::Spins {
