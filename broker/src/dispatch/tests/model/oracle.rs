@@ -4,8 +4,9 @@ use super::super::*;
 use super::world::{Kind, LIMITS, World};
 
 impl World {
-    /// At each delivery: one consumer at a time, with permits, and no waiting message of the same key before it.
-    pub(super) fn deliver(&mut self, n: u64, id: ConsumerId) {
+    /// At each delivery: one consumer at a time, with permits, the right one, and no waiting message of the same key before
+    /// it.
+    pub(super) fn deliver(&mut self, n: u64, id: ConsumerId, redelivery_count: u32) {
         assert!(!self.holders.contains_key(&n), "{self}: entry {n} is with two consumers");
         let messages = i64::from(self.at(n).left);
         let consumer = self.consumers.get_mut(&id).expect("a connected consumer");
@@ -26,7 +27,29 @@ impl World {
             let overtaken = (self.mark..n).find(|m| same(m) && self.is_idle(*m));
             assert_eq!(overtaken, None, "{self}: entry {n} overtook one of its key");
         }
+        self.check_receiver(n, id);
+        let given_back = self.given_back.get(&n).copied().unwrap_or(0);
+        assert_eq!(redelivery_count, given_back, "{self}: how often entry {n} was given back");
         self.holders.insert(n, id);
+        self.tally.delivered += 1;
+        self.tally.negative += u64::from(redelivery_count > 0);
+        let again = std::mem::replace(&mut self.log[n as usize].was_delivered, true);
+        self.tally.delivered_again += u64::from(again);
+    }
+
+    /// Nobody of a better priority could have taken it; a range's entries go to whoever brought the range.
+    fn check_receiver(&self, n: u64, id: ConsumerId) {
+        let tag = self.at(n).tag;
+        if self.kind == Kind::Shared && tag.is_none() {
+            let priority = self.consumers[&id].priority;
+            let better =
+                self.consumers.iter().find(|(other, c)| c.priority < priority && self.can_take(**other));
+            assert!(better.is_none(), "{self}: {id:?} was served before a better one");
+        }
+        if self.kind == Kind::Sticky {
+            let part = u64::from(tag.expect("keyed") % STICKY_RANGE / (STICKY_RANGE / 4));
+            assert_eq!(part, id.0 % 4, "{self}: entry {n} is not of a range of {id:?}");
+        }
     }
 
     /// Looked at, wanted by nobody's clock, and with no consumer.
@@ -53,7 +76,9 @@ impl World {
         let active = self.dispatcher.active();
         assert_eq!(active.is_some(), !self.consumers.is_empty(), "{self}: nobody is active");
         let Some(active) = active else { return };
-        assert!(self.consumers.contains_key(&active), "{self}: the active consumer is gone");
+        let best = self.consumers.values().map(|c| c.priority).min();
+        let priority = self.consumers.get(&active).map(|c| c.priority);
+        assert_eq!(priority, best, "{self}: the active consumer is gone, or another one comes before it");
         let rests = self.dispatcher.deadline().is_some();
         let more = (self.read..self.end()).any(|n| !self.is_acked(n));
         assert!(rests || !more || !self.can_take(active), "{self}: a message, a permit and a consumer");

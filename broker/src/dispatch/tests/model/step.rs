@@ -39,7 +39,8 @@ impl World {
         let id = self.next_id;
         // Names recur: a client that reconnects keeps its own.
         let mut joining = spec(id, &format!("c{}", id % 6));
-        joining.priority = self.random.below(2) as i32;
+        let priority = self.random.below(2) as i32;
+        joining.priority = priority;
         if self.kind == Kind::Sticky {
             let part = STICKY_RANGE / 4;
             let first = part * (id % 4) as u32;
@@ -47,7 +48,9 @@ impl World {
         }
         match self.dispatcher.add(joining, self.now) {
             Ok(actions) => {
-                self.consumers.insert(ConsumerId(id), Consumer { permits: 0, writable: true });
+                let consumer = Consumer { priority, permits: 0, writable: true };
+                self.consumers.insert(ConsumerId(id), consumer);
+                self.tally.joined += 1;
                 self.apply(&actions);
             }
             Err(error) => assert!(self.kind == Kind::Sticky, "{self}: {error:?}"),
@@ -59,6 +62,7 @@ impl World {
         let Some(id) = self.any_consumer() else { return };
         let actions = self.dispatcher.remove(id, self.now);
         self.consumers.remove(&id);
+        self.tally.left += 1;
         if !self.kind.is_single() {
             self.holders.retain(|_, holder| *holder != id);
         }
@@ -68,10 +72,22 @@ impl World {
     fn redeliver_all(&mut self) {
         let Some(id) = self.any_consumer() else { return };
         let actions = self.dispatcher.redeliver(id, None);
-        if !self.kind.is_single() {
-            self.holders.retain(|_, holder| *holder != id);
-        }
+        self.give_back(|_, holder| holder == id);
         self.apply(&actions);
+    }
+
+    fn give_back(&mut self, is_given: impl Fn(u64, ConsumerId) -> bool) {
+        if self.kind.is_single() {
+            return;
+        }
+        let given_back = &mut self.given_back;
+        self.holders.retain(|n, holder| {
+            let given = is_given(*n, *holder);
+            if given {
+                *given_back.entry(*n).or_default() += 1;
+            }
+            !given
+        });
     }
 
     /// Of the ids given, some are another consumer's or nobody's.
@@ -80,9 +96,7 @@ impl World {
         let wanted: Vec<u64> = (0..3).map(|_| self.mark + self.random.below(BACKLOG_MAX)).collect();
         let positions: Vec<Position> = wanted.iter().map(|n| at(*n)).collect();
         let actions = self.dispatcher.redeliver(id, Some(&positions));
-        if !self.kind.is_single() {
-            self.holders.retain(|n, holder| *holder != id || !wanted.contains(n));
-        }
+        self.give_back(|n, holder| holder == id && wanted.contains(&n));
         self.apply(&actions);
     }
 
@@ -100,6 +114,8 @@ impl World {
         self.read = to;
         self.holders.clear();
         self.waiting.clear();
+        self.given_back.clear();
+        self.tally.seeks += 1;
         self.dispatcher = self.kind.dispatcher();
         (0..1 + self.random.below(3)).for_each(|_| self.join());
     }
@@ -115,7 +131,9 @@ impl World {
             self.log[n as usize].left = 0;
             self.holders.remove(&n);
             self.waiting.remove(&n);
+            self.given_back.remove(&n);
         }
+        self.tally.skips += 1;
         self.read = self.read.max(last + 1);
         self.advance();
     }
@@ -178,6 +196,8 @@ impl World {
         self.log[n as usize].left = 0;
         self.holders.remove(&n);
         self.waiting.remove(&n);
+        self.given_back.remove(&n);
+        self.tally.acknowledged += 1;
         self.advance();
     }
 

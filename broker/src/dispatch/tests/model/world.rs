@@ -62,12 +62,51 @@ pub(super) struct Logged {
     pub(super) tag: Option<u32>,
     pub(super) last_chunk: bool,
     pub(super) delayed: bool,
+    pub(super) was_delivered: bool,
 }
 
 #[derive(Clone, Copy, Default)]
 pub(super) struct Consumer {
+    pub(super) priority: i32,
     pub(super) permits: i64,
     pub(super) writable: bool,
+}
+
+/// How often what happened.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tally {
+    pub(super) delivered: u64,
+    pub(super) delivered_again: u64,
+    pub(super) acknowledged: u64,
+    pub(super) joined: u64,
+    pub(super) left: u64,
+    pub(super) seeks: u64,
+    pub(super) skips: u64,
+    /// Deliveries that a negative acknowledgement had asked for.
+    pub(super) negative: u64,
+}
+
+impl Tally {
+    pub(super) fn is_complete(&self, kind: Kind) -> bool {
+        let Tally { delivered, delivered_again, acknowledged, joined, left, seeks, skips, negative } = *self;
+        let negative = if kind.is_single() { 1 } else { negative };
+        [delivered, delivered_again, acknowledged, joined, left, seeks, skips, negative]
+            .iter()
+            .all(|n| *n > 0)
+    }
+}
+
+impl std::ops::AddAssign for Tally {
+    fn add_assign(&mut self, more: Tally) {
+        self.delivered += more.delivered;
+        self.delivered_again += more.delivered_again;
+        self.acknowledged += more.acknowledged;
+        self.joined += more.joined;
+        self.left += more.left;
+        self.seeks += more.seeks;
+        self.skips += more.skips;
+        self.negative += more.negative;
+    }
 }
 
 pub(super) struct World {
@@ -85,8 +124,11 @@ pub(super) struct World {
     pub(super) holders: BTreeMap<u64, ConsumerId>,
     /// Looked at, not due yet.
     pub(super) waiting: BTreeSet<u64>,
+    /// How often a consumer gave an unacknowledged entry back; counted where entries are tracked.
+    pub(super) given_back: BTreeMap<u64, u32>,
     pub(super) consumers: BTreeMap<ConsumerId, Consumer>,
     pub(super) next_id: u64,
+    pub(super) tally: Tally,
     /// Chunks of one message that are still to be published: its tag and how many.
     chunks_to_come: Option<(u32, u64)>,
 }
@@ -104,8 +146,10 @@ impl World {
             read: 0,
             holders: BTreeMap::new(),
             waiting: BTreeSet::new(),
+            given_back: BTreeMap::new(),
             consumers: BTreeMap::new(),
             next_id: 0,
+            tally: Tally::default(),
             chunks_to_come: None,
         }
     }
@@ -143,6 +187,7 @@ impl World {
             tag,
             last_chunk: chunk.is_some_and(|(_, left)| left == 1),
             delayed: !single && chunk.is_none() && self.random.one_in(12),
+            was_delivered: false,
         });
     }
 
@@ -190,8 +235,8 @@ impl World {
             self.read += 1;
         }
         match outcome {
-            Offer::Send { consumer, .. } => {
-                self.deliver(n, consumer);
+            Offer::Send { consumer, redelivery_count } => {
+                self.deliver(n, consumer, redelivery_count);
                 true
             }
             Offer::Held | Offer::Refused => false,
@@ -209,6 +254,7 @@ impl World {
 
 impl std::fmt::Display for World {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?}, seed {}, {} published", self.kind, self.seed, self.log.len())
+        let World { kind, seed, log, .. } = self;
+        write!(f, "{kind:?}, {} published, again with MAGNETAR_MODEL_SEED={seed}", log.len())
     }
 }
