@@ -73,6 +73,12 @@ impl Reader {
         self.ahead.read(&self.source, Wanted { first, last, bytes: max_bytes }).await
     }
 
+    /// Payload bytes up to and including this entry, which must be an acknowledged one: its header tells. Cancel-safe.
+    pub async fn length_at(&self, entry: EntryId) -> Result<u64, LedgerError> {
+        let (header, _) = self.read_one(entry).await?;
+        Ok(header.length)
+    }
+
     /// One entry with its header.
     pub(crate) async fn read_one(&self, entry: EntryId) -> Result<(BodyHeader, Bytes), LedgerError> {
         self.source.read_one(entry).await

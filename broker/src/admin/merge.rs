@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Number, Value, json};
 
-/// Sums, except for points in time and limits, of which the largest counts.
+/// Sums, except for points in time, ages and limits, of which the largest counts, or the earliest where its name says so.
 pub(super) fn stats<'a>(partitions: impl Iterator<Item = &'a Value>) -> Map<String, Value> {
     let mut all = Map::new();
     for partition in partitions.filter_map(Value::as_object) {
@@ -45,6 +45,12 @@ fn merge_value(name: &str, into: &mut Value, from: &Value) {
 }
 
 fn merge_number(name: &str, a: &Number, b: &Number) -> Number {
+    if name.starts_with("earliest")
+        && let (Some(a), Some(b)) = (a.as_u64(), b.as_u64())
+    {
+        // 0 stands for none.
+        return [a, b].into_iter().filter(|at| *at > 0).min().unwrap_or(0).into();
+    }
     let of_the_largest = is_no_amount(name);
     match (a.as_i64(), b.as_i64()) {
         (Some(a), Some(b)) if of_the_largest => a.max(b).into(),
@@ -59,7 +65,7 @@ fn merge_number(name: &str, a: &Number, b: &Number) -> Number {
 
 fn is_no_amount(name: &str) -> bool {
     name.to_ascii_lowercase().ends_with("timestamp")
-        || name.starts_with("earliest")
+        || name.starts_with("oldest")
         || name.contains("QuotaLimit")
         || matches!(name, "topicEpoch" | "lastOffloadLedgerId" | "avgMessagesPerEntry")
 }
@@ -72,13 +78,16 @@ mod tests {
     fn amounts_are_summed_times_are_the_latest_and_lists_are_joined() {
         let partitions = [
             json!({"msgInCounter": 2, "bytesInCounter": 20, "lastPublishTimeStamp": 7, "msgRateIn": 0.5,
+                   "earliestMsgPublishTimeInBacklogs": 0, "oldestBacklogMessageAgeSeconds": -1,
                    "publishers": [{"producerId": 1}], "subscriptions": {"s": {"msgBacklog": 1, "type": "Shared"}}}),
             json!({"msgInCounter": 3, "bytesInCounter": 80, "lastPublishTimeStamp": 5, "msgRateIn": 1.0,
+                   "earliestMsgPublishTimeInBacklogs": 8, "oldestBacklogMessageAgeSeconds": 3,
                    "publishers": [{"producerId": 2}],
                    "subscriptions": {"s": {"msgBacklog": 4, "type": "Shared"}, "t": {"msgBacklog": 9}}}),
         ];
         let expected = json!({
             "msgInCounter": 5, "bytesInCounter": 100, "averageMsgSize": 20.0, "lastPublishTimeStamp": 7, "msgRateIn": 1.5,
+            "earliestMsgPublishTimeInBacklogs": 8, "oldestBacklogMessageAgeSeconds": 3,
             "publishers": [{"producerId": 1}, {"producerId": 2}],
             "subscriptions": {"s": {"msgBacklog": 5, "type": "Shared"}, "t": {"msgBacklog": 9}},
         });

@@ -98,7 +98,7 @@ fn persistent(topic: &TopicName) -> AdminResult<()> {
 
 async fn stats(service: Service, Topic(topic): Topic, params: Params) -> AdminResult<Json<Value>> {
     let (record, mut partitions) =
-        of_partitions(&service, &topic, "stats", async |handle| handle.stats().await).await?;
+        of_partitions(&service, &topic, "stats", async |handle| handle.measured_stats().await).await?;
     let mut all = merge::stats(partitions.values());
     // Each partition by itself is left out only on demand.
     if params.get("perPartition") == Some("false") {

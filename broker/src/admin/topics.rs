@@ -125,7 +125,7 @@ async fn remove(service: Service, Topic(topic): Topic, params: Params) -> AdminR
 }
 
 async fn stats(service: Service, Topic(topic): Topic, params: Params) -> AdminResult<Json<TopicStats>> {
-    let mut stats = targets::load(&service, &topic).await?.stats().await?;
+    let mut stats = targets::load(&service, &topic).await?.measured_stats().await?;
     if params.flag("excludePublishers") {
         stats.publishers.clear();
     }

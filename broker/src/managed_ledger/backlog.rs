@@ -20,6 +20,12 @@ impl ManagedLedger {
         bytes_after(&self.extents(), mark)
     }
 
+    /// The same, exactly: bytes of the ledger that the mark is in and of those after it, and the entry up to which that
+    /// ledger's bytes are to be taken off (see [`MlReader::length_at`](super::MlReader::length_at)).
+    pub fn bytes_around(&self, mark: MarkDelete) -> (u64, Option<Position>) {
+        bytes_around(&self.extents(), mark)
+    }
+
     /// The last entry to let go of so that no more than `bytes` remain after it; `None` when no more do.
     pub fn position_leaving(&self, bytes: u64) -> Option<Position> {
         position_leaving(&self.extents(), bytes)
@@ -48,14 +54,25 @@ fn share(extent: &Extent, entries: u64) -> u64 {
 }
 
 fn bytes_after(extents: &[Extent], mark: MarkDelete) -> u64 {
-    let after = |extent: &Extent| match extent.id.cmp(&mark.ledger_id) {
+    let remains = |extent: &Extent| match extent.id.cmp(&mark.ledger_id) {
         std::cmp::Ordering::Less => 0,
-        std::cmp::Ordering::Equal => {
-            share(extent, extent.entries.saturating_sub(mark.next_position().entry_id.0))
-        }
+        std::cmp::Ordering::Equal => share(extent, after(extent, mark)),
         std::cmp::Ordering::Greater => extent.bytes,
     };
-    extents.iter().map(after).sum()
+    extents.iter().map(remains).sum()
+}
+
+fn bytes_around(extents: &[Extent], mark: MarkDelete) -> (u64, Option<Position>) {
+    let later: u64 =
+        extents.iter().filter(|extent| extent.id > mark.ledger_id).map(|extent| extent.bytes).sum();
+    let own = extents.iter().find(|extent| extent.id == mark.ledger_id && after(extent, mark) > 0);
+    let before = own.and(mark.entry).map(|entry| Position::new(mark.ledger_id, entry));
+    (later + own.map_or(0, |own| own.bytes), before)
+}
+
+/// Entries of the ledger after the mark, which is in it.
+fn after(extent: &Extent, mark: MarkDelete) -> u64 {
+    extent.entries.saturating_sub(mark.next_position().entry_id.0)
 }
 
 fn position_leaving(extents: &[Extent], bytes: u64) -> Option<Position> {
@@ -96,6 +113,22 @@ mod tests {
         ];
         for (mark, expected) in cases {
             assert_eq!(bytes_after(&EXTENTS, mark), expected, "{mark}");
+        }
+    }
+
+    #[test]
+    fn the_bytes_around_a_mark_are_those_of_whole_ledgers() {
+        let cases = [
+            (MarkDelete::before(LedgerId(0)), (500, None)),
+            (MarkDelete::before(LedgerId(1)), (500, None)),
+            (at(1, 3).into(), (500, Some(at(1, 3)))),
+            (at(1, 9).into(), (400, None)),
+            (MarkDelete::before(LedgerId(5)), (400, None)),
+            (at(5, 0).into(), (400, Some(at(5, 0)))),
+            (at(5, 3).into(), (0, None)),
+        ];
+        for (mark, expected) in cases {
+            assert_eq!(bytes_around(&EXTENTS, mark), expected, "{mark}");
         }
     }
 

@@ -120,6 +120,15 @@ impl MlReader {
         Ok(entries)
     }
 
+    /// Bytes of the ledger up to and including the entry, which must be confirmed. Cancel-safe.
+    pub async fn length_at(&self, position: Position) -> Result<u64, MlError> {
+        let reader = self.shared.reader_of(position.ledger_id).await?;
+        reader.length_at(position.entry_id).await.map_err(|error| {
+            self.shared.forget(position.ledger_id);
+            error.into()
+        })
+    }
+
     /// The entries of one ledger to be read next.
     fn range_at(&self, from: Position, max: usize, up_to: Position) -> Option<(LedgerId, EntryId, EntryId)> {
         let list = self.shared.view().list.clone();

@@ -142,7 +142,7 @@ impl Tail {
         match self {
             Self::Writing { writer, .. } => writer.length(),
             Self::Draining { old, next } => old.length() + queued_bytes(next),
-            Self::Closing { next, .. } => queued_bytes(next),
+            Self::Closing { old, next, .. } => old.length() + queued_bytes(next),
             Self::Idle | Self::Failed => 0,
         }
     }

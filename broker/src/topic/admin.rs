@@ -16,6 +16,7 @@ impl Topic {
     pub(crate) async fn admin(&mut self, request: Admin) {
         match request {
             Admin::Stats(reply) => drop(reply.send(Ok(self.stats()))),
+            Admin::MeasuredStats(reply) => self.measured_stats(reply),
             Admin::InternalStats(reply) => drop(reply.send(Ok(self.internal_stats()))),
             Admin::Subscriptions(reply) => {
                 let names = self.subscriptions.keys().map(|name| name.to_string()).collect();

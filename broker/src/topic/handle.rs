@@ -161,8 +161,14 @@ impl Handle {
         self.post(Message::Writable(connection));
     }
 
+    /// From memory alone: the bytes of backlogs are estimates, and their age is left out.
     pub async fn stats(&self) -> Result<TopicStats, TopicError> {
         self.ask(|reply| Message::Admin(Admin::Stats(reply))).await
+    }
+
+    /// With exact bytes and the age of every backlog, for which two entries a subscription are read from bookies.
+    pub async fn measured_stats(&self) -> Result<TopicStats, TopicError> {
+        self.ask(|reply| Message::Admin(Admin::MeasuredStats(reply))).await
     }
 
     pub async fn internal_stats(&self) -> Result<InternalStats, TopicError> {

@@ -48,7 +48,10 @@ pub(crate) enum Message {
 
 /// Requests of the admin API and the registry.
 pub(crate) enum Admin {
+    /// As memory has it: bytes of backlogs about, without their age.
     Stats(Reply<TopicStats>),
+    /// With what only the ledgers know.
+    MeasuredStats(Reply<TopicStats>),
     InternalStats(Reply<InternalStats>),
     Subscriptions(Reply<Vec<String>>),
     LastPosition(Reply<Option<Position>>),

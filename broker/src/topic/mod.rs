@@ -21,6 +21,7 @@ mod handle;
 mod housekeeping;
 mod joining;
 mod mailbox;
+mod measure;
 mod names;
 mod producers;
 mod publish;

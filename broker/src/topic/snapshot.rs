@@ -23,7 +23,6 @@ impl Topic {
         let list = self.ml.ledgers();
         let (msg_rate_in, msg_throughput_in) = self.incoming.per_second(now);
         let storage_size = self.ml.size_bytes();
-        let entries = list.count_after(list.earliest()).max(1);
         let mut stats = TopicStats {
             msg_rate_in,
             msg_throughput_in,
@@ -34,6 +33,7 @@ impl Topic {
             storage_size,
             backlog_quota_limit_size: -1,
             backlog_quota_limit_time: -1,
+            oldest_backlog_message_age_seconds: -1,
             waiting_publishers: self.producers.waiting_len() as u32,
             topic_epoch: self.producers.topic_epoch,
             owner_broker: Some(self.env.broker.to_string()),
@@ -45,7 +45,8 @@ impl Topic {
             ..TopicStats::default()
         };
         for subscription in self.subscriptions.values_mut() {
-            let one = subscription_stats(subscription, list, storage_size / entries, now);
+            let backlog_size = self.ml.bytes_after(subscription.cursor.mark_delete());
+            let one = subscription_stats(subscription, list, backlog_size, now);
             stats.msg_rate_out += one.msg_rate_out;
             stats.msg_throughput_out += one.msg_throughput_out;
             stats.bytes_out_counter += one.bytes_out_counter;
@@ -132,7 +133,7 @@ pub(super) fn publisher(producer: &mut Producer, now: std::time::Duration) -> Pu
 fn subscription_stats(
     subscription: &mut Subscription,
     list: &LedgerList,
-    entry_size: u64,
+    backlog_size: u64,
     now: std::time::Duration,
 ) -> SubscriptionStats {
     let msg_backlog = subscription.backlog(list);
@@ -164,7 +165,7 @@ fn subscription_stats(
         msg_rate_redeliver: counters.redelivered.per_second(now).0,
         message_ack_rate: counters.acked.per_second(now).0,
         msg_backlog,
-        backlog_size: (msg_backlog * entry_size) as i64,
+        backlog_size: backlog_size as i64,
         msg_backlog_no_delayed: msg_backlog.saturating_sub(msg_delayed),
         blocked_subscription_on_unacked_msgs: blocked,
         msg_delayed,

@@ -27,7 +27,11 @@ pub struct TopicStats {
     pub last_offload_success_time_stamp: u64,
     pub last_offload_failure_time_stamp: u64,
     pub publish_rate_limited_times: u64,
+    /// The lowest one of the subscriptions; 0 without a backlog.
     pub earliest_msg_publish_time_in_backlogs: u64,
+    /// -1 without a backlog, or when nobody looked.
+    pub oldest_backlog_message_age_seconds: i64,
+    pub oldest_backlog_message_subscription_name: String,
     pub ongoing_txn_count: u64,
     pub aborted_txn_count: u64,
     pub committed_txn_count: u64,
@@ -89,7 +93,9 @@ pub struct SubscriptionStats {
     pub msg_drop_rate: f64,
     /// Entries, not messages.
     pub msg_backlog: u64,
+    /// Bytes stored after the mark-delete position, what is acknowledged there one by one included.
     pub backlog_size: i64,
+    /// When the oldest entry not acknowledged was published, by its producer's clock, ms since 1970; 0 without a backlog.
     pub earliest_msg_publish_time_in_backlog: u64,
     pub msg_backlog_no_delayed: u64,
     pub blocked_subscription_on_unacked_msgs: bool,

@@ -2,6 +2,7 @@
 
 mod compaction;
 mod consuming;
+mod counters;
 mod cursors;
 mod deduplication;
 mod lifecycle;

@@ -11,7 +11,7 @@ impl Volatile {
     /// Answers; whoever asked may have gone away meanwhile, which is fine.
     pub(super) fn admin(&mut self, request: Admin) {
         match request {
-            Admin::Stats(reply) => drop(reply.send(Ok(self.stats()))),
+            Admin::Stats(reply) | Admin::MeasuredStats(reply) => drop(reply.send(Ok(self.stats()))),
             Admin::InternalStats(reply) => drop(reply.send(Ok(InternalStats::default()))),
             Admin::Subscriptions(reply) => {
                 drop(reply.send(Ok(self.subscriptions.keys().map(|name| name.to_string()).collect())));
