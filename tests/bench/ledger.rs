@@ -20,7 +20,7 @@ use magnetar_common::metadata::{MemoryStore, SharedMetadata};
 use magnetar_ledger::{Client, ClientConfig, Event, LedgerOptions, Writer};
 use magnetar_proto::bookkeeper::BookieId;
 
-use crate::usage;
+use magnetar_tests::usage;
 
 const USAGE: &str =
     "usage: bench ledger [--seconds N] [--rounds N] [--payload BYTES] [--in-flight N] [--dir DIRECTORY]

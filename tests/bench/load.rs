@@ -14,41 +14,54 @@ use serde_json::Value;
 use crate::server::Server;
 
 /// A line of the table.
-pub(super) struct Load {
-    pub(super) name: &'static str,
+pub(crate) struct Load {
+    pub(crate) name: &'static str,
     /// Messages a second; None is flat-out.
-    pub(super) rate: Option<u32>,
-    pub(super) batching: bool,
+    pub(crate) rate: Option<u32>,
+    pub(crate) batching: bool,
     /// Payload bytes.
-    pub(super) size: u32,
+    pub(crate) size: u32,
+    pub(crate) producers: u32,
 }
 
 /// What one side saw.
-pub(super) struct Side {
-    pub(super) messages: f64,
-    pub(super) messages_per_second: f64,
-    pub(super) megabytes_per_second: f64,
-    pub(super) p50_ms: f64,
-    pub(super) p99_ms: f64,
-    pub(super) p999_ms: f64,
+pub(crate) struct Side {
+    pub(crate) messages: f64,
+    pub(crate) messages_per_second: f64,
+    pub(crate) megabytes_per_second: f64,
+    pub(crate) p50_ms: f64,
+    pub(crate) p99_ms: f64,
+    pub(crate) p999_ms: f64,
 }
 
 /// What a load showed.
-pub(super) struct Outcome {
-    pub(super) publish: Side,
-    pub(super) end_to_end: Side,
-    pub(super) cpu_seconds_per_million: f64,
+pub(crate) struct Outcome {
+    pub(crate) publish: Side,
+    pub(crate) end_to_end: Side,
+    pub(crate) cpu_seconds_per_million: f64,
 }
 
 impl Load {
     /// Runs for `seconds`. `phase` makes the topic a different one. CPU time covers publishing and receiving.
-    pub(super) fn run(&self, binary: &Path, server: &Server, seconds: u64, phase: &str) -> Result<Outcome> {
+    pub(crate) fn run(&self, binary: &Path, server: &Server, seconds: u64, phase: &str) -> Result<Outcome> {
         let topic = format!("bench-{}-{phase}", self.name.replace([' ', ','], "-"));
         let consumer = Perf::start(binary, server, &["consume", &topic])?;
         let before = server.cpu_seconds()?;
         let (seconds, size, rate) =
             (seconds.to_string(), self.size.to_string(), self.rate.unwrap_or(0).to_string());
-        let mut produce = vec!["produce", &topic, "--duration", &seconds, "--size", &size, "--rate", &rate];
+        let producers = self.producers.to_string();
+        let mut produce = vec![
+            "produce",
+            &topic,
+            "--duration",
+            &seconds,
+            "--size",
+            &size,
+            "--rate",
+            &rate,
+            "--producers",
+            &producers,
+        ];
         if !self.batching {
             produce.push("--no-batching");
         }

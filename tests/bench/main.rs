@@ -2,18 +2,18 @@
 //! `bench bookie`, those of one bookie.
 //!
 //! Run as `cargo run --release -p magnetar-tests --bin bench`; `-- --seconds N` sets how long each load lasts, `-- bookie`
-//! measures a bookie, `-- peer` one beside Apache BookKeeper's, `-- cluster` many topics over two brokers, `-- ledger` the
-//! ledger client, `-- sim` runs seeds of the simulation. It must never link the servers it measures: they are processes. (The simulation is not measured, and links
-//! what it runs.)
+//! measures a bookie, `-- peer` one beside Apache BookKeeper's, `-- cluster` many topics over two brokers, `-- fanout` what
+//! consumers cost, `-- ledger` the ledger client, `-- sim` runs seeds of the simulation. It must never link the servers it
+//! measures: they are processes. (The simulation is not measured, and links what it runs.)
 
 mod bookie;
 mod cluster;
+mod fanout;
 mod ledger;
 mod load;
 mod peer;
 mod server;
 mod sim;
-mod usage;
 
 use std::time::Duration;
 
@@ -36,6 +36,7 @@ fn main() -> Result<()> {
     match arguments.split_first() {
         Some((command, rest)) if command == "bookie" => bookie::run(rest),
         Some((command, rest)) if command == "cluster" => cluster::run(rest),
+        Some((command, rest)) if command == "fanout" => fanout::run(rest),
         Some((command, rest)) if command == "ledger" => ledger::run(rest),
         Some((command, rest)) if command == "peer" => peer::run(rest),
         Some((command, rest)) if command == "sim" => sim::run(rest),
@@ -81,7 +82,7 @@ fn standalone(seconds: u64) -> Result<()> {
 
 /// What is measured; README.md shows it in this order.
 fn loads() -> Vec<Load> {
-    let load = |name, rate, batching| Load { name, rate, batching, size: PAYLOAD_BYTES };
+    let load = |name, rate, batching| Load { name, rate, batching, size: PAYLOAD_BYTES, producers: 1 };
     vec![
         load("batched, fixed rate", Some(20_000), true),
         load("unbatched, fixed rate", Some(2_000), false),
@@ -113,7 +114,7 @@ fn seconds_wanted(arguments: &[String]) -> Result<u64> {
         [] => Ok(LOAD_SECONDS),
         ["--seconds", number] => number.parse().context("--seconds takes a whole number"),
         _ => anyhow::bail!(
-            "usage: bench [--seconds N] | bench bookie | bench cluster | bench ledger | bench peer | bench sim (each with --help)"
+            "usage: bench [--seconds N] | bench bookie | bench cluster | bench fanout | bench ledger | bench peer | bench sim (each with --help)"
         ),
     }
 }

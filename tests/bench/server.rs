@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::usage;
+use magnetar_tests::usage;
 
 /// Builds the binary as a user would, and tells where it is. `MAGNETAR_BIN` names another one.
-pub(super) fn build() -> Result<PathBuf> {
+pub(crate) fn build() -> Result<PathBuf> {
     release("magnetar", "magnetar", "MAGNETAR_BIN")
 }
 
@@ -36,7 +36,7 @@ pub(crate) fn release(package: &str, binary: &str, instead: &str) -> Result<Path
 }
 
 /// A running `magnetar standalone` on free ports.
-pub(super) struct Server {
+pub(crate) struct Server {
     child: Child,
     service_url: String,
 }
@@ -44,7 +44,7 @@ pub(super) struct Server {
 impl Server {
     /// Starts over `data_dir`, and tells how long it took from before the spawn to the ready line.
     #[expect(clippy::disallowed_methods, reason = "a bench measures the real time")]
-    pub(super) fn start(binary: &Path, data_dir: &Path) -> Result<(Self, Duration)> {
+    pub(crate) fn start(binary: &Path, data_dir: &Path) -> Result<(Self, Duration)> {
         fs::create_dir_all(data_dir)?;
         let log = File::create(data_dir.with_extension("log"))?;
         let started = Instant::now();
@@ -66,13 +66,13 @@ impl Server {
         Ok((Self { child, service_url }, ready))
     }
 
-    pub(super) fn service_url(&self) -> &str {
+    pub(crate) fn service_url(&self) -> &str {
         &self.service_url
     }
 
     /// Watches the idle process for `span`: percent of a core, and resident memory in 10^6 bytes.
     #[expect(clippy::disallowed_methods, reason = "a bench measures over real time")]
-    pub(super) fn idle(&self, span: Duration) -> Result<(f64, f64)> {
+    pub(crate) fn idle(&self, span: Duration) -> Result<(f64, f64)> {
         let before = self.cpu_seconds()?;
         std::thread::sleep(span);
         let used = self.cpu_seconds()? - before;
@@ -80,17 +80,17 @@ impl Server {
     }
 
     /// CPU time of the process so far, in user and system mode.
-    pub(super) fn cpu_seconds(&self) -> Result<f64> {
+    pub(crate) fn cpu_seconds(&self) -> Result<f64> {
         usage::cpu_seconds(self.child.id())
     }
 
     /// Resident memory in 10^6 bytes.
-    pub(super) fn rss_mb(&self) -> Result<f64> {
+    pub(crate) fn rss_mb(&self) -> Result<f64> {
         usage::rss_mb(self.child.id())
     }
 
     /// SIGTERM, and waits for the end.
-    pub(super) fn stop(&mut self) -> Result<()> {
+    pub(crate) fn stop(&mut self) -> Result<()> {
         kill_process(Pid::from_child(&self.child), Signal::TERM)?;
         let status = self.child.wait()?;
         if !status.success() {

@@ -3,6 +3,7 @@
 
 mod bookie;
 mod cluster;
+mod holes;
 mod ledger;
 mod sigkill;
 mod sigterm;

@@ -10,6 +10,7 @@ use crate::rounds;
 use anyhow::{Context, Result, ensure};
 use magnetar_proto::pulsar::api::command_subscribe::SubType;
 use magnetar_proto::pulsar::{Command, entry};
+use magnetar_tests::counters::{self, Known};
 use magnetar_tests::process::Standalone;
 use magnetar_tests::raw::Connection;
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +35,8 @@ struct History {
     acknowledged: BTreeSet<u64>,
     /// Numbers whose acknowledgement was confirmed.
     confirmed: BTreeSet<u64>,
+    /// What the subscription `half` still owed after the last round.
+    owed: BTreeSet<u64>,
 }
 
 fn number_of(frame_payload: &bytes::Bytes) -> Result<u64> {
@@ -179,6 +182,17 @@ fn kills_lose_no_acknowledged_message_and_no_cursor_position() -> Result<()> {
         let numbers = read_back(&process.broker_address(), &topic(round), "last-reader", marker)?;
         let found: BTreeSet<u64> = numbers.into_iter().collect();
         ensure!(history.published.is_subset(&found), "{}: lost acknowledged messages", topic(round));
+        // The readers of the rounds, and this one, have acknowledged nothing.
+        let readers = (round..rounds.min(round + ROUNDS_PER_TOPIC)).map(|round| format!("reader-{round}"));
+        let readers: Vec<String> = readers.chain(["last-reader".to_owned()]).collect();
+        let reader = |name| Known { subscription: name, is_left: &|_| true, unacked: 0 };
+        let is_owed = |payload: &[u8]| match payload.try_into().map(u64::from_be_bytes) {
+            Ok(number) => number == marker || history.owed.contains(&number),
+            Err(_) => false,
+        };
+        let half = Known { subscription: "half", is_left: &is_owed, unacked: 0 };
+        let known: Vec<Known<'_>> = readers.iter().map(|name| reader(name)).chain([half]).collect();
+        counters::check_blocking(&process.broker_address(), &process.http_url(), &topic(round), &known)?;
     }
     println!(
         "{rounds} kills: {published} messages published and read back, {confirmed} acknowledgements confirmed and kept"
@@ -211,7 +225,7 @@ fn kill_once(process: &mut Standalone, round: u64, history: &Mutex<History>) -> 
     let address = &process.broker_address();
     let marker = first + (1 << 31);
     let numbers = read_back(address, topic, &format!("reader-{round}"), marker)?;
-    let history = history.lock().expect("history");
+    let mut history = history.lock().expect("history");
     ensure!(numbers.is_sorted_by(|a, b| a < b), "out of order, or twice");
     let found: BTreeSet<u64> = numbers.into_iter().collect();
     let lost: Vec<_> = history.published.difference(&found).take(5).collect();
@@ -227,5 +241,6 @@ fn kill_once(process: &mut Standalone, round: u64, history: &Mutex<History>) -> 
         .take(5)
         .collect();
     ensure!(skipped.is_empty(), "{skipped:?} were never acknowledged and are not owed");
+    history.owed = owed;
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use crate::publisher::{Connection, Log};
 use anyhow::{Context, Result, bail, ensure};
+use bytes::Bytes;
 use magnetar_proto::pulsar::api::{
     CommandFlow, CommandGetLastMessageId, CommandSubscribe, command_lookup_topic_response::LookupType,
     command_subscribe,
@@ -65,6 +66,22 @@ pub async fn owner(address: &str, topic: &str) -> Result<String> {
 
 /// The numbers in the topic, from its first message to the last one there is now.
 pub async fn read_all(address: &str, topic: &str) -> Result<Vec<u64>> {
+    let mut numbers = Vec::new();
+    read_each(address, topic, |_, entry| {
+        let parts = entry::split(entry)?;
+        numbers.push(u64::from_be_bytes(parts.payload.as_ref().try_into().context("8 bytes")?));
+        Ok(())
+    })
+    .await?;
+    Ok(numbers)
+}
+
+/// Every entry of the topic with its ledger and number, headers included, from the first one to the last there is now.
+pub async fn read_each(
+    address: &str,
+    topic: &str,
+    mut take: impl FnMut((u64, u64), &Bytes) -> Result<()>,
+) -> Result<()> {
     let mut connection = Connection::connect(&owner(address, topic).await?).await?;
     connection
         .send(CommandSubscribe {
@@ -85,11 +102,10 @@ pub async fn read_all(address: &str, topic: &str) -> Result<Vec<u64>> {
         .await?;
     // `Some(None)`: the topic is empty.
     let mut last: Option<Option<(u64, u64)>> = None;
-    let mut numbers = Vec::new();
     let mut permits = 0;
     loop {
         if last == Some(None) {
-            return Ok(numbers);
+            return Ok(());
         }
         match parts_of(connection.receive().await?) {
             (Command::Error(error), _) => bail!("{}", error.message),
@@ -104,11 +120,10 @@ pub async fn read_all(address: &str, topic: &str) -> Result<Vec<u64>> {
                 connection.send(CommandFlow { consumer_id: 1, message_permits: 1_000 }).await?;
             }
             (Command::Message(message), payload) => {
-                let parts = entry::split(&payload.context("MESSAGE without payload")?)?;
-                numbers.push(u64::from_be_bytes(parts.payload.as_ref().try_into().context("8 bytes")?));
                 let id = (message.message_id.ledger_id, message.message_id.entry_id);
+                take(id, &payload.context("MESSAGE without payload")?)?;
                 if last.flatten().is_some_and(|last| id >= last) {
-                    return Ok(numbers);
+                    return Ok(());
                 }
                 permits -= 1;
                 if permits < 500 {
@@ -122,6 +137,6 @@ pub async fn read_all(address: &str, topic: &str) -> Result<Vec<u64>> {
     }
 }
 
-fn parts_of(frame: magnetar_proto::pulsar::frame::Frame) -> (Command, Option<bytes::Bytes>) {
+fn parts_of(frame: magnetar_proto::pulsar::frame::Frame) -> (Command, Option<Bytes>) {
     (frame.command, frame.payload)
 }

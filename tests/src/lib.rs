@@ -7,6 +7,7 @@
 pub mod bookkeeper;
 pub mod checker;
 pub mod cluster;
+pub mod counters;
 pub mod driver;
 pub mod etcd;
 pub mod http;
@@ -21,4 +22,5 @@ pub mod role;
 #[path = "../sim/mod.rs"]
 pub mod sim;
 pub mod site;
+pub mod usage;
 pub mod wait;

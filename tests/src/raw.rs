@@ -23,6 +23,7 @@ pub struct Connection {
     received: BytesMut,
     decoder: frame::Decoder,
     next_request: u64,
+    bytes_received: u64,
 }
 
 impl Connection {
@@ -32,7 +33,7 @@ impl Connection {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(ANSWER_LIMIT))?;
         let decoder = frame::Decoder::new(frame::MAX_MESSAGE_SIZE + frame::FRAME_PADDING);
-        Ok(Self { stream, received: BytesMut::new(), decoder, next_request: 1 })
+        Ok(Self { stream, received: BytesMut::new(), decoder, next_request: 1, bytes_received: 0 })
     }
 
     /// Opens TCP and shakes hands as a client of protocol version 21.
@@ -55,6 +56,11 @@ impl Connection {
         self.next_request
     }
 
+    /// What has come on this handle so far.
+    pub fn bytes_received(&self) -> u64 {
+        self.bytes_received
+    }
+
     /// Sends a simple frame.
     pub fn send(&mut self, command: impl Into<Command>) -> Result<()> {
         let mut out = BytesMut::new();
@@ -69,21 +75,27 @@ impl Connection {
 
     /// Sends one unbatched message.
     pub fn publish(&mut self, producer_id: u64, sequence_id: u64, payload: &[u8]) -> Result<()> {
-        let metadata = MessageMetadata {
-            producer_name: "raw".into(),
-            sequence_id,
-            publish_time: 1,
-            ..Default::default()
-        };
-        self.publish_entry(producer_id, sequence_id, entry::build(&metadata, payload))
+        self.publish_all(producer_id, std::iter::once((metadata(sequence_id), payload)))
+    }
+
+    /// Sends unbatched messages in one write.
+    pub fn publish_all(
+        &mut self,
+        producer_id: u64,
+        messages: impl Iterator<Item = (MessageMetadata, impl AsRef<[u8]>)>,
+    ) -> Result<()> {
+        let mut out = BytesMut::new();
+        for (metadata, payload) in messages {
+            let entry = entry::build(&metadata, payload.as_ref());
+            encode_send(producer_id, metadata.sequence_id, &entry, &mut out);
+        }
+        self.send_bytes(&out)
     }
 
     /// Sends headers and payload as they are.
     pub fn publish_entry(&mut self, producer_id: u64, sequence_id: u64, entry: Bytes) -> Result<()> {
         let mut out = BytesMut::new();
-        let command = Command::Send(CommandSend { producer_id, sequence_id, ..Default::default() });
-        frame::encode_with_payload(command, entry.len(), &mut out);
-        out.extend_from_slice(&entry);
+        encode_send(producer_id, sequence_id, &entry, &mut out);
         self.send_bytes(&out)
     }
 
@@ -98,6 +110,7 @@ impl Connection {
             if read == 0 {
                 bail!("closed by the broker");
             }
+            self.bytes_received += read as u64;
             self.received.extend_from_slice(&chunk[..read]);
         }
     }
@@ -171,15 +184,33 @@ impl Connection {
 
     /// ACK of one message that asks for a receipt; the request id is returned.
     pub fn ack_with_receipt(&mut self, consumer_id: u64, id: MessageIdData) -> Result<u64> {
-        let request_id = self.request_id();
-        self.send(Command::Ack(CommandAck {
-            consumer_id,
-            ack_type: command_ack::AckType::Individual as i32,
-            message_id: vec![id],
-            request_id: Some(request_id),
-            ..Default::default()
-        }))?;
-        Ok(request_id)
+        self.ack_each(consumer_id, std::iter::once(id)).map(|ids| ids.start)
+    }
+
+    /// An ACK of its own, with a receipt, for each of these messages, in one write; the request ids are returned.
+    pub fn ack_each(
+        &mut self,
+        consumer_id: u64,
+        ids: impl Iterator<Item = MessageIdData>,
+    ) -> Result<std::ops::Range<u64>> {
+        let (first, mut out) = (self.next_request + 1, BytesMut::new());
+        for id in ids {
+            let command = CommandAck {
+                consumer_id,
+                ack_type: command_ack::AckType::Individual as i32,
+                message_id: vec![id],
+                request_id: Some(self.request_id()),
+                ..Default::default()
+            };
+            frame::encode(Command::Ack(command), &mut out);
+        }
+        self.send_bytes(&out)?;
+        Ok(first..self.next_request + 1)
+    }
+
+    /// Ends the connection for every handle on it.
+    pub fn shutdown(&self) -> Result<()> {
+        self.stream.shutdown(std::net::Shutdown::Both).context("end the connection")
     }
 
     /// Another handle on the same socket, for a reader beside a writer.
@@ -189,6 +220,19 @@ impl Connection {
             received: BytesMut::new(),
             decoder: frame::Decoder::new(frame::MAX_MESSAGE_SIZE + frame::FRAME_PADDING),
             next_request: self.next_request,
+            bytes_received: 0,
         })
     }
+}
+
+/// Of message number n, which says that it was published n + 1 ms after 1970.
+pub fn metadata(sequence_id: u64) -> MessageMetadata {
+    let publish_time = 1 + sequence_id;
+    MessageMetadata { producer_name: "raw".into(), sequence_id, publish_time, ..Default::default() }
+}
+
+fn encode_send(producer_id: u64, sequence_id: u64, entry: &[u8], out: &mut BytesMut) {
+    let command = Command::Send(CommandSend { producer_id, sequence_id, ..Default::default() });
+    frame::encode_with_payload(command, entry.len(), out);
+    out.extend_from_slice(entry);
 }

@@ -1,14 +1,23 @@
 //! What the kernel counts for one process.
 //!
-//! Called by: the bench's processes. Must never know: what the process is.
+//! Called by: the benches and the chaos suite. Must never know: what the process is.
 
 use std::fs;
 
 use anyhow::{Context, Result};
 
 /// CPU time so far, in user and system mode, of all threads.
-pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+pub fn cpu_seconds(pid: u32) -> Result<f64> {
+    cpu_seconds_in(&format!("/proc/{pid}/stat"))
+}
+
+/// The same, of the calling thread.
+pub fn thread_cpu_seconds() -> Result<f64> {
+    cpu_seconds_in("/proc/thread-self/stat")
+}
+
+fn cpu_seconds_in(path: &str) -> Result<f64> {
+    let stat = fs::read_to_string(path)?;
     // Fields 14 and 15, counted behind the name, which may contain spaces.
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect::<Vec<_>>();
     let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok());
@@ -17,17 +26,17 @@ pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
 }
 
 /// Resident memory in 10^6 bytes.
-pub(crate) fn rss_mb(pid: u32) -> Result<f64> {
+pub fn rss_mb(pid: u32) -> Result<f64> {
     status_mb(pid, "VmRSS:")
 }
 
 /// The most that was ever resident, in 10^6 bytes.
-pub(crate) fn peak_rss_mb(pid: u32) -> Result<f64> {
+pub fn peak_rss_mb(pid: u32) -> Result<f64> {
     status_mb(pid, "VmHWM:")
 }
 
 /// Bytes that the process has made the storage layer read and write so far, through the page cache or past it.
-pub(crate) fn disk_bytes(pid: u32) -> Result<(u64, u64)> {
+pub fn disk_bytes(pid: u32) -> Result<(u64, u64)> {
     let io = fs::read_to_string(format!("/proc/{pid}/io"))?;
     let field = |name: &str| {
         let value = io.lines().find_map(|line| line.strip_prefix(name)).with_context(|| name.to_owned())?;

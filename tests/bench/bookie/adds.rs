@@ -12,7 +12,7 @@ use tokio::task::LocalSet;
 
 use super::process::{Cores, Launch, generating};
 use super::writer::{Answered, Writer};
-use crate::usage;
+use magnetar_tests::usage;
 
 /// Not measured: connections, the first segment and the first flush come into being.
 const WARMUP: Duration = Duration::from_secs(2);

@@ -14,7 +14,7 @@ use rustix::fs::{Advice, fadvise};
 use super::process::{Cores, Launch, device_of, device_written};
 use super::reader::{By, read_all};
 use super::writer::{Answered, BODY_OVERHEAD, Writer};
-use crate::usage;
+use magnetar_tests::usage;
 
 /// The ledger that is read, and the others.
 const READ: u64 = 0;

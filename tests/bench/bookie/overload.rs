@@ -12,7 +12,7 @@ use tokio::task::LocalSet;
 
 use super::process::{Bookie, Cores, Launch};
 use super::writer::{Answered, Writer};
-use crate::usage;
+use magnetar_tests::usage;
 
 const WRITERS: u64 = 48;
 /// Connections that ask for entries, or add some, and never read an answer.

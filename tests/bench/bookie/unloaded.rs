@@ -15,7 +15,7 @@ use hdrhistogram::Histogram;
 use super::probe::Syncs;
 use super::process::{Bookie, Cores, Launch};
 use super::writer::{Answered, Writer};
-use crate::usage;
+use magnetar_tests::usage;
 
 /// How often they take turns, and for how long each.
 const TURNS: u64 = 40;

@@ -10,7 +10,7 @@ use magnetar_tests::cluster::{Cluster, Layout};
 use std::time::Duration;
 
 use self::clients::Clients;
-use crate::usage;
+use magnetar_tests::usage;
 
 const USAGE: &str = "usage: bench cluster [--topics N]
   --topics     topics over both brokers (default 10000)

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::usage;
+use magnetar_tests::usage;
 
 /// A running bookie. Killed when dropped: its data are of no use afterwards.
 pub(super) struct Server {

@@ -145,6 +145,7 @@ func churnOne(b *broker, label string, kind pulsar.SubscriptionType, rounds int)
 			fail("%s, round %d: %d of %d came", label, round, len(d.seen), sent)
 		}
 	}
+	nothingIsLeft(name, "s")
 	for _, m := range members {
 		if m != nil {
 			m.leave()

@@ -1,6 +1,7 @@
 """What every suite of the official Python client shares: the service URL and small helpers."""
 
 import os
+import sys
 import unittest
 import uuid
 
@@ -9,6 +10,12 @@ import pulsar
 SERVICE_URL = os.environ["MAGNETAR_SERVICE_URL"]
 HTTP_URL = os.environ["MAGNETAR_HTTP_URL"]
 TIMEOUT_MS = 20_000
+
+
+def ask_for(what):
+    """Asks the harness, which restarts the broker or looks into it, and waits until that is done."""
+    print(what, flush=True)
+    assert sys.stdin.readline().strip() == "done"
 
 
 def topic(name):

@@ -3,16 +3,10 @@
 The harness restarts the process when this script writes RESTART on its standard output, and answers with a line.
 """
 
-import sys
 import urllib.request
 
 import pulsar
-from common import Case, HTTP_URL, drain, send_all, topic
-
-
-def ask_for(what):
-    print(what, file=sys.stdout, flush=True)
-    assert sys.stdin.readline().strip() == "done"
+from common import Case, HTTP_URL, ask_for, drain, send_all, topic
 
 
 class Reconnect(Case):

@@ -1,7 +1,5 @@
 package magnetar.pulsar;
 
-import java.util.concurrent.TimeUnit;
-import magnetar.Check;
 import org.apache.pulsar.client.api.BatcherBuilder;
 import org.apache.pulsar.client.api.Producer;
 import org.apache.pulsar.client.api.SubscriptionType;
@@ -52,20 +50,10 @@ final class Churn {
                 }
             }
             seen.check();
-            nothingIsLeft(broker, topic);
+            Broker.nothingIsLeft(topic, "s");
         }
         System.out.printf("churn %s: %d rounds of %d restarts, %d messages, %d came again, 0 lost, 0 stuck%s, %.1f s%n",
                 type, rounds, CONSUMERS, sent, seen.repeated(),
                 type == SubscriptionType.Shared ? "" : ", 0 reordered", (System.nanoTime() - start) / 1e9);
-    }
-
-    /** The broker's own counters agree, once the last acknowledgements have come. */
-    private static void nothingIsLeft(Broker broker, String topic) throws Exception {
-        long end = System.nanoTime() + TimeUnit.SECONDS.toNanos(Broker.PATIENCE_SECONDS);
-        String stats;
-        do {
-            stats = broker.admin("GET", Broker.path(topic) + "/stats?getPreciseBacklog=true", null).replace(" ", "");
-            Check.that("nothing is left: " + stats, System.nanoTime() < end);
-        } while (!stats.contains("\"msgBacklog\":0") || !stats.contains("\"unackedMessages\":0"));
     }
 }

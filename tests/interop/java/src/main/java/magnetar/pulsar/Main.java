@@ -2,8 +2,8 @@ package magnetar.pulsar;
 
 /**
  * {@code magnetar.pulsar.Main SERVICE-URL HTTP-URL SUBJECT...}: exits with 0 when everything that the subjects state of the
- * broker holds. Lines {@code RESTART-TERM} and {@code RESTART-KILL} on standard output ask the harness, which answers
- * {@code done} on standard input.
+ * broker holds. Lines {@code RESTART-TERM}, {@code RESTART-KILL} and {@code DONE} on standard output ask the harness, which
+ * answers {@code done} on standard input.
  */
 public final class Main {
     private Main() {
