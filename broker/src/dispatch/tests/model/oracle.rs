@@ -46,10 +46,20 @@ impl World {
                 self.consumers.iter().find(|(other, c)| c.priority < priority && self.can_take(**other));
             assert!(better.is_none(), "{self}: {id:?} was served before a better one");
         }
+        if self.kind == Kind::Shared && tag.is_some() {
+            let overtaken = (self.mark..n).find(|m| self.at(*m).tag == tag && self.is_idle(*m));
+            assert_eq!(overtaken, None, "{self}: entry {n} overtook a chunk of its message");
+        }
         if self.kind == Kind::Sticky {
             let part = u64::from(tag.expect("keyed") % STICKY_RANGE / (STICKY_RANGE / 4));
             assert_eq!(part, id.0 % 4, "{self}: entry {n} is not of a range of {id:?}");
         }
+    }
+
+    /// Where entries are not tracked, a consumer that gives some back gets all of them again, if it is the active one.
+    pub(super) fn check_rewind(&self, id: ConsumerId, actions: &[Action]) {
+        let rewinds = self.kind.is_single() && self.dispatcher.active() == Some(id);
+        assert_eq!(actions.contains(&Action::Rewind), rewinds, "{self}: given back by {id:?}");
     }
 
     /// Looked at, wanted by nobody's clock, and with no consumer.

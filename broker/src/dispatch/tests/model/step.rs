@@ -72,6 +72,7 @@ impl World {
     fn redeliver_all(&mut self) {
         let Some(id) = self.any_consumer() else { return };
         let actions = self.dispatcher.redeliver(id, None);
+        self.check_rewind(id, &actions);
         self.give_back(|_, holder| holder == id);
         self.apply(&actions);
     }
@@ -96,6 +97,7 @@ impl World {
         let wanted: Vec<u64> = (0..3).map(|_| self.mark + self.random.below(BACKLOG_MAX)).collect();
         let positions: Vec<Position> = wanted.iter().map(|n| at(*n)).collect();
         let actions = self.dispatcher.redeliver(id, Some(&positions));
+        self.check_rewind(id, &actions);
         self.give_back(|n, holder| holder == id && wanted.contains(&n));
         self.apply(&actions);
     }
