@@ -8,6 +8,7 @@ use bytes::Bytes;
 use magnetar_proto::ids::{EntryId, LedgerId, Position};
 use magnetar_proto::pulsar::managed_ledger as wire;
 use prost::Message;
+use roaring::RoaringBitmap;
 
 /// One record of a cursor ledger. The ranges stand in the shorter of Pulsar's two forms: a subscription that acknowledges
 /// every other entry needs a bit an entry, not a range. All of them in one: Pulsar's broker takes no notice of words where
@@ -15,7 +16,10 @@ use prost::Message;
 pub(super) fn encode(snapshot: &Snapshot) -> Bytes {
     let (ledger_id, entry_id) = snapshot.mark.to_wire();
     let (sparse, dense) = match is_dense(&snapshot.acked) {
-        true => (Vec::new(), snapshot.acked.ledgers().filter_map(encode_bits).collect()),
+        true => (
+            Vec::new(),
+            snapshot.acked.ledgers().filter_map(|(id, entries, _)| encode_bits(id, entries)).collect(),
+        ),
         false => (encode_ranges(snapshot.acked.iter()), Vec::new()),
     };
     let info = wire::PositionInfo {
@@ -110,34 +114,25 @@ const RANGE_BYTES: u64 = 22;
 const ZERO_BYTES: u64 = 2;
 const WORD_BYTES: u64 = 9;
 
-/// Whether the ranges are shorter as words of bits.
+/// Whether the ranges are shorter as words of bits, as far as their numbers tell.
 fn is_dense(acked: &AckedSet) -> bool {
-    let (mut ranges, mut dense) = (0_u64, 0_u64);
-    for ledger in acked.ledgers() {
-        let (mut words, mut touched) = (0, 0_u64);
-        for range in ledger {
-            ranges += 1;
-            words = range.last.0 / 64 + 1;
-            touched = touched.saturating_add(words - range.first.0 / 64);
-        }
-        let bytes =
-            words.saturating_mul(ZERO_BYTES).saturating_add(touched.min(words).saturating_mul(WORD_BYTES));
-        dense = dense.saturating_add(bytes);
+    let mut dense = 0_u64;
+    for (_, entries, runs) in acked.ledgers() {
+        let words = entries.max().map_or(0, |last| u64::from(last) / 64 + 1);
+        let touched = words.min(entries.len() / 64 + 2 * runs);
+        dense = dense.saturating_add(words * ZERO_BYTES + touched * WORD_BYTES);
     }
-    dense < ranges.saturating_mul(RANGE_BYTES)
+    dense < acked.runs().saturating_mul(RANGE_BYTES)
 }
 
-/// The ranges of one ledger as words of bits. Only for ranges of which [`is_dense`] has said so: their length is bounded.
-fn encode_bits(ranges: impl Iterator<Item = AckedRange> + Clone) -> Option<wire::LongListMap> {
-    let last = ranges.clone().last()?;
-    let mut values = vec![0_u64; usize::try_from(last.last.0 / 64).ok()?.checked_add(1)?];
-    for entry in ranges.flat_map(|range| range.first.0..=range.last.0) {
+/// The entries of one ledger as words of bits. Only for those of which [`is_dense`] has said so: their length is bounded.
+fn encode_bits(ledger_id: LedgerId, entries: &RoaringBitmap) -> Option<wire::LongListMap> {
+    let mut values = vec![0_u64; (entries.max()? / 64) as usize + 1];
+    for entry in entries {
         values[(entry / 64) as usize] |= 1 << (entry % 64);
     }
-    Some(wire::LongListMap {
-        key: last.ledger_id.to_wire(),
-        values: values.into_iter().map(|word| word as i64).collect(),
-    })
+    let values = values.into_iter().map(|word| word as i64).collect();
+    Some(wire::LongListMap { key: ledger_id.to_wire(), values })
 }
 
 fn decode_bits(ledger: &wire::LongListMap) -> Result<Vec<AckedRange>, String> {

@@ -5,6 +5,7 @@ use magnetar_proto::ids::{EntryId, LedgerId, Position};
 use roaring::RoaringBitmap;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 /// Entries that follow each other in one ledger.
@@ -30,8 +31,56 @@ impl fmt::Display for AckedRange {
 /// in it has a member. Cloning is cheap: a clone shares the bitmap of each ledger until one of the two changes it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct AckedSet {
-    ledgers: BTreeMap<LedgerId, Arc<RoaringBitmap>>,
+    ledgers: BTreeMap<LedgerId, OfLedger>,
     len: u64,
+}
+
+/// The entries of one ledger, and how many runs they are: statistics ask for that, and a million cannot be counted each time.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct OfLedger {
+    bitmap: Arc<RoaringBitmap>,
+    runs: u64,
+}
+
+impl OfLedger {
+    fn insert(&mut self, entry: u32) -> bool {
+        let new = Arc::make_mut(&mut self.bitmap).insert(entry);
+        if new {
+            let has = |neighbour: Option<u32>| neighbour.is_some_and(|n| self.bitmap.contains(n));
+            let joined = u64::from(has(entry.checked_sub(1))) + u64::from(has(entry.checked_add(1)));
+            self.runs = self.runs + 1 - joined;
+        }
+        new
+    }
+
+    /// How many are new.
+    fn insert_range(&mut self, first: u32, last: u32) -> u64 {
+        if first == last {
+            return u64::from(self.insert(first));
+        }
+        // Those that touch the range become one with it.
+        let joined = self.runs_in(first.saturating_sub(1), last.saturating_add(1)).count() as u64;
+        self.runs = self.runs + 1 - joined;
+        Arc::make_mut(&mut self.bitmap).insert_range(first..=last)
+    }
+
+    /// How many were there.
+    fn remove_through(&mut self, past: u32) -> u64 {
+        let (mut gone, mut cut) = (0, false);
+        for run in self.runs_in(0, past) {
+            gone += 1;
+            cut = *run.end() > past;
+        }
+        self.runs -= gone - u64::from(cut);
+        Arc::make_mut(&mut self.bitmap).remove_range(..=past)
+    }
+
+    /// The runs that begin at or before `last`, from `first` on.
+    fn runs_in(&self, first: u32, last: u32) -> impl Iterator<Item = RangeInclusive<u32>> {
+        let mut iter = self.bitmap.iter();
+        iter.advance_to(first);
+        std::iter::from_fn(move || next_run(&mut iter)).take_while(move |run| *run.start() <= last)
+    }
 }
 
 impl AckedSet {
@@ -40,14 +89,14 @@ impl AckedSet {
     }
 
     pub(super) fn contains(&self, position: Position) -> bool {
-        let bitmap = self.ledgers.get(&position.ledger_id);
-        bitmap.zip(index(position.entry_id)).is_some_and(|(bitmap, entry)| bitmap.contains(entry))
+        let of_ledger = self.ledgers.get(&position.ledger_id);
+        of_ledger.zip(index(position.entry_id)).is_some_and(|(of, entry)| of.bitmap.contains(entry))
     }
 
     /// False if it was there, or if the ledger is of a size that does not occur (2^32 entries).
     pub(super) fn insert(&mut self, position: Position) -> bool {
         let Some(entry) = index(position.entry_id) else { return false };
-        let new = Arc::make_mut(self.ledgers.entry(position.ledger_id).or_default()).insert(entry);
+        let new = self.ledgers.entry(position.ledger_id).or_default().insert(entry);
         self.len += u64::from(new);
         new
     }
@@ -57,14 +106,14 @@ impl AckedSet {
         let Some(first) = index(range.first) else { return };
         let last = index(range.last).unwrap_or(u32::MAX);
         if first <= last {
-            let bitmap = Arc::make_mut(self.ledgers.entry(range.ledger_id).or_default());
-            self.len += bitmap.insert_range(first..=last);
+            self.len += self.ledgers.entry(range.ledger_id).or_default().insert_range(first, last);
         }
     }
 
     /// If `position` is in the set: the last one of the run that it is in.
     pub(super) fn run_end(&self, position: Position) -> Option<Position> {
-        let (bitmap, entry) = self.ledgers.get(&position.ledger_id).zip(index(position.entry_id))?;
+        let (of_ledger, entry) = self.ledgers.get(&position.ledger_id).zip(index(position.entry_id))?;
+        let bitmap = &of_ledger.bitmap;
         if !bitmap.contains(entry) {
             return None;
         }
@@ -80,18 +129,17 @@ impl AckedSet {
             if *lowest.key() >= mark.ledger_id {
                 break;
             }
-            self.len -= lowest.remove().len();
+            self.len -= lowest.remove().bitmap.len();
         }
         let Some(entry) = mark.entry else { return };
-        if let Some(bitmap) = self.ledgers.get_mut(&mark.ledger_id) {
-            let past = ..=index(entry).unwrap_or(u32::MAX);
+        if let Some(of_ledger) = self.ledgers.get_mut(&mark.ledger_id) {
+            let past = index(entry).unwrap_or(u32::MAX);
             // Mostly nothing is there, and a shared bitmap need not be copied.
-            if bitmap.min().is_none_or(|lowest| !past.contains(&lowest)) {
+            if of_ledger.bitmap.min().is_none_or(|lowest| lowest > past) {
                 return;
             }
-            let bitmap = Arc::make_mut(bitmap);
-            self.len -= bitmap.remove_range(past);
-            if bitmap.is_empty() {
+            self.len -= of_ledger.remove_through(past);
+            if of_ledger.bitmap.is_empty() {
                 self.ledgers.remove(&mark.ledger_id);
             }
         }
@@ -99,12 +147,17 @@ impl AckedSet {
 
     /// The runs in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = AckedRange> {
-        self.ledgers().flatten()
+        self.ledgers.iter().flat_map(|(id, of)| of.runs_in(0, u32::MAX).map(move |run| range(*id, &run)))
     }
 
-    /// The runs of each ledger, in order.
-    pub(super) fn ledgers(&self) -> impl Iterator<Item = impl Iterator<Item = AckedRange> + Clone> {
-        self.ledgers.iter().map(|(ledger_id, bitmap)| Runs { ledger_id: *ledger_id, iter: bitmap.iter() })
+    /// How many runs there are.
+    pub(super) fn runs(&self) -> u64 {
+        self.ledgers.values().map(|of| of.runs).sum()
+    }
+
+    /// The entries of each ledger, and how many runs they are.
+    pub(super) fn ledgers(&self) -> impl Iterator<Item = (LedgerId, &RoaringBitmap, u64)> {
+        self.ledgers.iter().map(|(id, of)| (*id, &*of.bitmap, of.runs))
     }
 }
 
@@ -117,25 +170,13 @@ impl FromIterator<AckedRange> for AckedSet {
     }
 }
 
-/// The runs of one ledger.
-#[derive(Clone)]
-struct Runs<'a> {
-    ledger_id: LedgerId,
-    iter: roaring::bitmap::Iter<'a>,
-}
-
-impl Iterator for Runs<'_> {
-    type Item = AckedRange;
-
-    fn next(&mut self) -> Option<AckedRange> {
-        let run = next_run(&mut self.iter)?;
-        let entry = |number: u32| EntryId(u64::from(number));
-        Some(AckedRange { ledger_id: self.ledger_id, first: entry(*run.start()), last: entry(*run.end()) })
-    }
+fn range(ledger_id: LedgerId, run: &RangeInclusive<u32>) -> AckedRange {
+    let entry = |number: u32| EntryId(u64::from(number));
+    AckedRange { ledger_id, first: entry(*run.start()), last: entry(*run.end()) }
 }
 
 /// The whole run: the bitmap's own ends where one of its containers does.
-fn next_run(iter: &mut roaring::bitmap::Iter<'_>) -> Option<std::ops::RangeInclusive<u32>> {
+fn next_run(iter: &mut roaring::bitmap::Iter<'_>) -> Option<RangeInclusive<u32>> {
     let mut run = iter.next_range()?;
     loop {
         let mut ahead = iter.clone();
@@ -156,6 +197,7 @@ fn index(entry: EntryId) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn at(ledger: u64, entry: u64) -> Position {
         Position::new(LedgerId(ledger), EntryId(entry))
@@ -177,6 +219,25 @@ mod tests {
         assert_eq!(set.run_end(at(1, 140_001)), None);
         assert_eq!(set.len(), 75_003);
         assert_eq!(expected[2].to_string(), "(3:-1..3:0]");
+    }
+
+    proptest! {
+        #[test]
+        fn runs_and_members_are_counted(steps in prop::collection::vec((0..3_u8, 0..200_u64, 0..60_u64), 1..60)) {
+            let mut set = AckedSet::default();
+            // Around the border of a container.
+            let base = 65_536 - 100;
+            for (what, entry, more) in steps {
+                match what {
+                    0 => drop(set.insert(at(1, base + entry))),
+                    1 => set.insert_range(range(1, base + entry, base + entry + more)),
+                    _ => set.remove_through(at(1, base + entry / 4).into()),
+                }
+                let runs: Vec<AckedRange> = set.iter().collect();
+                let members: u64 = runs.iter().map(|run| run.last.0 - run.first.0 + 1).sum();
+                prop_assert_eq!((set.runs(), set.len()), (runs.len() as u64, members));
+            }
+        }
     }
 
     #[test]

@@ -84,10 +84,7 @@ impl Cursor {
 
     /// They as ranges, in order: the first `most` of them, and how many there are.
     pub fn ranges(&self, most: usize) -> (Vec<AckedRange>, u64) {
-        let mut ranges = self.acked.iter();
-        let first: Vec<AckedRange> = ranges.by_ref().take(most).collect();
-        let number = first.len() as u64 + ranges.count() as u64;
-        (first, number)
+        (self.acked.iter().take(most).collect(), self.acked.runs())
     }
 
     /// Numbers that came with the mark-delete position.
