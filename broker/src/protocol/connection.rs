@@ -121,6 +121,8 @@ impl Reader {
         loop {
             while let Some(frame) = self.decoder.decode(&mut buffer)? {
                 self.on_frame(frame).await?;
+                // A producer that floods leaves the thread to other connections now and then.
+                tokio::task::consume_budget().await;
             }
             tokio::select! {
                 biased;

@@ -200,7 +200,12 @@ async fn run(mut topic: Topic, mut inputs: Inputs) {
     let clock = topic.env.environment.clock.clone();
     let mut timer = Timer::new(clock);
     let mut batch = Vec::with_capacity(BATCH);
+    let mut is_flooded = false;
     let closing = loop {
+        if std::mem::take(&mut is_flooded) {
+            // Whoever feeds and drains the topic needs the thread as well, and other topics do.
+            tokio::task::yield_now().await;
+        }
         timer.set(topic.deadline());
         tokio::select! {
             event = topic.ml.next() => topic.on_ledger(event),
@@ -210,6 +215,7 @@ async fn run(mut topic: Topic, mut inputs: Inputs) {
             Some(event) = inputs.compactions.recv() => topic.on_compaction(event),
             taken = inputs.mailbox.recv_many(&mut batch, BATCH) => {
                 inputs.shared.took(taken);
+                is_flooded = taken == BATCH;
                 if taken == 0 {
                     break None;
                 }

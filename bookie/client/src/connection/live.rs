@@ -105,6 +105,8 @@ impl<'a> Live<'a> {
             let now = self.env.clock.now();
             while let Some(packet) = decoder.decode(&mut buffer).map_err(invalid)? {
                 self.complete(v2::decode_response(packet).map_err(invalid)?, now)?;
+                // Thousands of answers may have come at once, and other connections wait.
+                tokio::task::consume_budget().await;
             }
             *self.progress() = now;
             self.shared.adds.on_progress(now);
