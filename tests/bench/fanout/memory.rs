@@ -20,6 +20,14 @@ pub(super) fn run() -> Result<()> {
     for _ in 0..CONNECTIONS {
         connections.push(Connection::connect(&broker.address)?);
     }
+    let path = |topic: &str| format!("{}/admin/v2/{}", broker.http, topic.replace("://", "/"));
+    let put = |path: &str| -> Result<()> {
+        let answer = http::put(path, None)?;
+        ensure!(answer.status < 300, "{answer:?}");
+        Ok(())
+    };
+    // Created by REST, it is served by this broker from then on.
+    put(&path(TOPIC))?;
     connections[0].create_producer(COUNT, TOPIC)?;
     connections[0].subscribe(COUNT, TOPIC, "first", SubType::Shared)?;
 
@@ -39,15 +47,12 @@ pub(super) fn run() -> Result<()> {
         connections[(number % CONNECTIONS) as usize].subscribe(number, TOPIC, "s", SubType::Shared)?;
     }
     print("consumer")?;
-    let path = |topic: &str| format!("{}/admin/v2/{}", broker.http, topic.replace("://", "/"));
     for number in 0..COUNT {
-        let answer = http::put(&format!("{}/subscription/s{number}", path(TOPIC)), None)?;
-        ensure!(answer.status < 300, "{answer:?}");
+        put(&format!("{}/subscription/s{number}", path(TOPIC)))?;
     }
     print("subscription")?;
     for number in 0..COUNT {
-        let answer = http::put(&path(&format!("persistent://public/default/idle-{number}")), None)?;
-        ensure!(answer.status < 300, "{answer:?}");
+        put(&path(&format!("persistent://public/default/idle-{number}")))?;
     }
     print("idle topic")?;
     println!();
