@@ -102,7 +102,6 @@ pub async fn read_each(
         .await?;
     // `Some(None)`: the topic is empty.
     let mut last: Option<Option<(u64, u64)>> = None;
-    let mut permits = 0;
     loop {
         if last == Some(None) {
             return Ok(());
@@ -116,19 +115,14 @@ pub async fn read_each(
                 let id = answer.last_message_id;
                 let there = (id.entry_id != u64::MAX).then_some((id.ledger_id, id.entry_id));
                 last = Some(there);
-                permits = 1_000;
-                connection.send(CommandFlow { consumer_id: 1, message_permits: 1_000 }).await?;
+                // Permits count messages, of which an entry may have many; what is under way is bounded by the socket.
+                connection.send(CommandFlow { consumer_id: 1, message_permits: i32::MAX as u32 }).await?;
             }
             (Command::Message(message), payload) => {
                 let id = (message.message_id.ledger_id, message.message_id.entry_id);
                 take(id, &payload.context("MESSAGE without payload")?)?;
                 if last.flatten().is_some_and(|last| id >= last) {
                     return Ok(());
-                }
-                permits -= 1;
-                if permits < 500 {
-                    permits += 500;
-                    connection.send(CommandFlow { consumer_id: 1, message_permits: 500 }).await?;
                 }
             }
             (Command::Ping(_), _) => connection.send(Command::Pong(Default::default())).await?,
