@@ -29,7 +29,9 @@ pub(crate) use start::assemble;
 pub use start::{Broker, StartError};
 
 use crate::config::BrokerConfig;
-use crate::namespace::{Cluster, NamespaceStore, Owner, Ownership, SchemaRegistry, TopicRegistry};
+use crate::namespace::{
+    Cluster, NamespaceStore, Owner, Ownership, SchemaRegistry, TopicFeeds, TopicRegistry,
+};
 
 /// What everything in a broker shares.
 pub struct BrokerService {
@@ -39,6 +41,8 @@ pub struct BrokerService {
     pub schemas: SchemaRegistry,
     /// The topics in memory, and the way to load others.
     pub topics: Arc<TopicRegistry>,
+    /// Lists of topics for clients that watch them.
+    pub feeds: Arc<TopicFeeds>,
     pub ownership: Arc<dyn Ownership>,
     /// This broker's part in a cluster; `None` where it is the only one.
     pub cluster: Option<Arc<Cluster>>,

@@ -16,8 +16,10 @@ mod schemas;
 mod store;
 #[cfg(test)]
 mod tests;
+mod topic_feed;
 pub mod topic_list;
 mod topic_policies;
+mod topic_watch;
 
 pub use bookie_affinity::BookieAffinityGroup;
 pub use bootstrap::bootstrap;
@@ -33,4 +35,6 @@ pub use policies::{
 pub use registry::{AutoCreate, LoadTopic, TopicRegistry};
 pub use schemas::{SchemaRecord, SchemaRegistry, version_bytes, version_of};
 pub use store::NamespaceStore;
+pub use topic_feed::{TopicFeed, TopicFeeds};
 pub use topic_policies::{TOPIC_POLICIES, topic_policies_key};
+pub use topic_watch::{TopicChange, TopicWatch};

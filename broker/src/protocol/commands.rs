@@ -46,6 +46,8 @@ pub(super) enum Request {
     GetTopicsOfNamespace(api::CommandGetTopicsOfNamespace),
     GetSchema(api::CommandGetSchema),
     GetOrCreateSchema(Box<api::CommandGetOrCreateSchema>),
+    WatchTopicList(api::CommandWatchTopicList),
+    WatchTopicListClose(api::CommandWatchTopicListClose),
 }
 
 /// Exhaustive, so that a new command cannot be forgotten.
@@ -80,8 +82,8 @@ pub(super) fn route(command: Command) -> Route {
         Command::EndTxnOnPartition(command) => no_transactions(command.request_id),
         Command::EndTxnOnSubscription(command) => no_transactions(command.request_id),
         Command::TcClientConnectRequest(command) => no_transactions(command.request_id),
-        Command::WatchTopicList(command) => no_watchers(command.request_id),
-        Command::WatchTopicListClose(command) => no_watchers(command.request_id),
+        Command::WatchTopicList(command) => Route::Request(Request::WatchTopicList(command)),
+        Command::WatchTopicListClose(command) => Route::Request(Request::WatchTopicListClose(command)),
         // Answers and notices that only a broker sends; AUTH_RESPONSE, because nobody was challenged.
         Command::Connected(_)
         | Command::SendReceipt(_)
@@ -119,12 +121,6 @@ fn no_transactions(request_id: u64) -> Route {
     Route::Refused { request_id, refusal: transactions_are_off() }
 }
 
-fn no_watchers(request_id: u64) -> Route {
-    let refusal =
-        Refusal::not_allowed("this broker does not offer topic list watchers; list the topics instead");
-    Route::Refused { request_id, refusal }
-}
-
 impl Context {
     pub(super) fn on_request(&self, room: super::context::Room, request: Request) {
         match request {
@@ -141,6 +137,8 @@ impl Context {
             Request::GetTopicsOfNamespace(command) => self.on_get_topics_of_namespace(room, command),
             Request::GetSchema(command) => self.on_get_schema(room, command),
             Request::GetOrCreateSchema(command) => self.on_get_or_create_schema(room, *command),
+            Request::WatchTopicList(command) => self.on_watch_topic_list(room, command),
+            Request::WatchTopicListClose(command) => self.on_watch_topic_list_close(&command),
         }
     }
 

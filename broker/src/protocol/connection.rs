@@ -70,6 +70,7 @@ pub async fn serve(service: Arc<BrokerService>, stream: Stream, connection: Conn
         Reader { context, reader: stream.reader, decoder, keepalive: KeepAlive::default(), connected: false };
     let end = reader.run().await;
     log_end(&outbound, &end);
+    reader.context.watchers.end();
     for topic in reader.context.sessions.end() {
         topic.connection_closed(connection);
     }

@@ -10,6 +10,7 @@ use super::liveness;
 use super::outbound::Outbound;
 use super::refusal::Refusal;
 use super::sessions::Sessions;
+use super::topic_watchers::Watchers;
 use crate::service::BrokerService;
 use crate::topic::{Handle, Holder, TopicError};
 
@@ -23,6 +24,7 @@ pub(super) struct Context {
     pub(super) service: Arc<BrokerService>,
     pub(super) outbound: Outbound,
     pub(super) sessions: Arc<Sessions>,
+    pub(super) watchers: Arc<Watchers>,
     requests: Arc<Semaphore>,
 }
 
@@ -35,6 +37,7 @@ impl Context {
             service,
             outbound,
             sessions: Arc::default(),
+            watchers: Arc::default(),
             requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
         }
     }

@@ -27,6 +27,7 @@ pub(super) fn client_info(connect: &api::CommandConnect, address: &str, now_ms: 
 /// The answer. Only features that work here are offered: an offered one is used.
 pub(super) fn connected(client: &ClientInfo, max_message_bytes: usize) -> api::CommandConnected {
     let feature_flags = api::FeatureFlags {
+        supports_topic_watchers: Some(true),
         supports_get_partitioned_metadata_without_auto_creation: Some(true),
         ..api::FeatureFlags::default()
     };

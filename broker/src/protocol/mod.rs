@@ -21,6 +21,7 @@ mod schema;
 mod sessions;
 #[cfg(test)]
 mod tests;
+mod topic_watchers;
 mod writer;
 
 pub use connection::serve;

@@ -26,7 +26,7 @@ pub const HARD_CAP_BYTES: usize = 64 * 1024 * 1024;
 
 const _: () = assert!(LOW_WATER_BYTES < HIGH_WATER_BYTES && HIGH_WATER_BYTES < HARD_CAP_BYTES);
 
-/// What a queued command costs beside its payload: its place in the queue.
+/// What a queued command costs beside its payload and the names it carries: its place in the queue.
 const COMMAND_COST_BYTES: usize = size_of::<Queued>();
 
 /// Unique within the process, never used again.
@@ -295,7 +295,18 @@ impl Outbound {
 impl Queued {
     /// Bytes accounted for it while it is queued.
     pub(crate) fn cost(&self) -> usize {
-        COMMAND_COST_BYTES + self.payload.len()
+        COMMAND_COST_BYTES + self.payload.len() + names_bytes(&self.command)
+    }
+}
+
+/// Lists of topics are the only commands that can be large.
+fn names_bytes(command: &Command) -> usize {
+    let bytes = |names: &[String]| names.iter().map(|name| size_of::<String>() + name.len()).sum();
+    match command {
+        Command::GetTopicsOfNamespaceResponse(list) => bytes(&list.topics),
+        Command::WatchTopicListSuccess(list) => bytes(&list.topic),
+        Command::WatchTopicUpdate(update) => bytes(&update.new_topics) + bytes(&update.deleted_topics),
+        _ => 0,
     }
 }
 

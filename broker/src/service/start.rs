@@ -20,7 +20,7 @@ use crate::config::{BrokerConfig, Membership};
 use crate::managed_ledger::MlEnv;
 use crate::namespace::{
     AutoCreate, BrokerRecord, Cluster, ClusterData, ClusterSettings, Listener, LoadTopic, NamespaceStore,
-    Owner, Ownership, SchemaRegistry, SingleBroker, StoreError, TopicRegistry, bootstrap,
+    Owner, Ownership, SchemaRegistry, SingleBroker, StoreError, TopicFeeds, TopicRegistry, bootstrap,
 };
 use crate::policies::{self, StoredPolicies};
 use crate::topic::{ProducerNames, TailBudget, TopicEnv, TopicLimits};
@@ -308,6 +308,7 @@ pub(crate) fn assemble_with(
     BrokerService {
         schemas: SchemaRegistry::new(Arc::clone(&metadata), Arc::clone(&environment.clock)),
         topics: TopicRegistry::new(store.clone(), loader, auto_create, Arc::clone(&ownership)),
+        feeds: TopicFeeds::new(store.clone(), Arc::clone(&environment.clock)),
         store,
         ownership,
         cluster,

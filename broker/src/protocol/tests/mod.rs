@@ -4,3 +4,4 @@ mod bad_input;
 mod peer;
 mod publishing;
 mod requests;
+mod topic_watchers;

@@ -12,7 +12,10 @@ import org.apache.pulsar.client.api.RegexSubscriptionMode;
 import org.apache.pulsar.client.api.SubscriptionInitialPosition;
 import org.apache.pulsar.client.api.SubscriptionType;
 
-/** A consumer of a pattern gets all topics of that name: those that are there, and those that come. */
+/**
+ * A consumer of a pattern gets all topics of that name: those that are there, and those that come. It hears of those by a
+ * watcher of the namespace, long before it would look again by itself.
+ */
 final class Patterns {
     private Patterns() {
     }
@@ -41,6 +44,31 @@ final class Patterns {
         send(broker, base + "-d", 3);
         expect(consumer, base + "-d", 3);
 
+        Texts.nothingComes(consumer);
+        consumer.close();
+        watched(broker);
+    }
+
+    private static void watched(Broker broker) throws Exception {
+        String base = Broker.topic("watched");
+        Consumer<byte[]> consumer = broker.client.newConsumer()
+                .topicsPattern(Pattern.compile(base + "-.*"))
+                .patternAutoDiscoveryPeriod(1, TimeUnit.HOURS)
+                .subscriptionTopicsMode(RegexSubscriptionMode.PersistentOnly)
+                .subscriptionInitialPosition(SubscriptionInitialPosition.Earliest)
+                .subscriptionType(SubscriptionType.Shared)
+                .subscriptionName("s")
+                .subscribe();
+        send(broker, base + "-a", 3);
+        expect(consumer, base + "-a", 3);
+        broker.admin("PUT", Broker.path(base + "-b") + "/partitions", "2");
+        send(broker, base + "-b", 4);
+        expect(consumer, base + "-b", 4);
+
+        // The watcher comes back with its connection.
+        Broker.restart();
+        send(broker, base + "-c", 3);
+        expect(consumer, base + "-c", 3);
         Texts.nothingComes(consumer);
         consumer.close();
     }
