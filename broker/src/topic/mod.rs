@@ -8,6 +8,7 @@ mod actor;
 mod admin;
 mod closing;
 mod compaction;
+mod compression;
 mod consumer;
 mod deduplication;
 mod delayed;

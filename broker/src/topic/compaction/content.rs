@@ -5,7 +5,7 @@ use magnetar_proto::pulsar::api::{CompressionType, MessageMetadata, SingleMessag
 use magnetar_proto::pulsar::{batch, entry};
 use prost::Message;
 
-use super::codec::{deflate, inflate};
+use crate::topic::compression::{deflate, inflate};
 
 /// An entry, looked into.
 pub(super) enum Content {

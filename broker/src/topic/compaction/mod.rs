@@ -12,7 +12,6 @@
 //! A crash leaves the cursor as it was or as it is to be, and a ledger too many, which the cursor names: the next owner
 //! deletes it. (Between a ledger's creation and that record there is a moment in which an empty ledger is left behind.)
 
-mod codec;
 mod compacted;
 mod content;
 mod entry;

@@ -8,9 +8,9 @@ use magnetar_proto::pulsar::api::{CompressionType, EncryptionKeys, MessageMetada
 use magnetar_proto::pulsar::{batch, entry};
 use proptest::prelude::*;
 
-use super::codec::{deflate, inflate};
 use super::content::look;
 use super::newest::{Kept, Newest, TooManyKeys};
+use crate::topic::compression::{deflate, inflate};
 
 type Log = Vec<(Position, Bytes)>;
 

@@ -11,7 +11,7 @@ use magnetar_proto::pulsar::api::CompressionType;
 const INFLATED_BYTES_MAX: usize = 64 << 20;
 
 /// `None`: it is not what it claims to be. Takes no more memory than `size`, which the metadata gives.
-pub(super) fn inflate(compression: CompressionType, payload: &Bytes, size: u32) -> Option<Bytes> {
+pub(crate) fn inflate(compression: CompressionType, payload: &Bytes, size: u32) -> Option<Bytes> {
     let size = usize::try_from(size).ok().filter(|size| *size <= INFLATED_BYTES_MAX)?;
     let plain = match compression {
         CompressionType::None => return Some(payload.clone()),
@@ -31,7 +31,7 @@ pub(super) fn inflate(compression: CompressionType, payload: &Bytes, size: u32) 
 }
 
 /// `None`: the compressor failed, which it has no reason to.
-pub(super) fn deflate(compression: CompressionType, plain: Bytes) -> Option<Bytes> {
+pub(crate) fn deflate(compression: CompressionType, plain: Bytes) -> Option<Bytes> {
     let compressed = match compression {
         CompressionType::None => return Some(plain),
         CompressionType::Lz4 => lz4_flex::block::compress(&plain),
