@@ -6,6 +6,7 @@
 mod accept;
 mod balancing;
 mod connections;
+mod elsewhere;
 mod http;
 mod idle;
 mod loader;

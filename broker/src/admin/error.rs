@@ -11,13 +11,19 @@ use crate::topic::TopicError;
 
 /// A refused or failed call. The reason says what to do next.
 #[derive(Debug)]
-pub(super) struct AdminError {
+pub(crate) struct AdminError {
     status: StatusCode,
     reason: String,
 }
 
+impl std::fmt::Display for AdminError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
 /// The result of every handler.
-pub(super) type AdminResult<T> = Result<T, AdminError>;
+pub(crate) type AdminResult<T> = Result<T, AdminError>;
 
 impl AdminError {
     /// 404: what the path names does not exist.

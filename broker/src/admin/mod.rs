@@ -9,6 +9,7 @@ mod brokers;
 mod bundles;
 mod change;
 mod clusters;
+mod dead_letters;
 mod entries;
 mod error;
 mod extract;
@@ -44,6 +45,7 @@ use magnetar_common::topic_name::Domain;
 
 use crate::service::BrokerService;
 use error::AdminError;
+pub(crate) use targets::{at_peer, elsewhere, path_of};
 
 /// No admin body is larger: policies and schemas are a few KiB.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -60,6 +62,7 @@ pub fn router(service: Arc<BrokerService>) -> Router {
             .merge(partitions::routes())
             .merge(subscriptions::routes())
             .merge(entries::routes())
+            .merge(dead_letters::routes())
             .merge(topic_policies::routes())
             .merge(permissions::of_topics())
             .layer(middleware::from_fn_with_state(owner, redirect::to_owner))

@@ -11,6 +11,7 @@ use super::error::{AdminError, AdminResult};
 use super::extract::{Body, InPath, Namespace, Params};
 use super::{Routes, Service, targets};
 use crate::namespace::{Policies, StoreError};
+use crate::policies::{DEAD_LETTER_POLICY, DeadLetterPolicy};
 use crate::service::BrokerService;
 
 pub(super) const BACKLOG_QUOTAS: &str = "backlog_quota_map";
@@ -43,6 +44,7 @@ const POLICIES: &[(&str, &str, Kind)] = &[
     ("delayedDelivery", "delayed_delivery_policies", Kind::Object),
     ("subscriptionExpirationTime", "subscription_expiration_time_minutes", Kind::Count),
     ("subscriptionTypesEnabled", "subscription_types_enabled", Kind::List),
+    ("deadLetterPolicy", DEAD_LETTER_POLICY, Kind::DeadLetters),
     ("encryptionRequired", "encryption_required", Kind::Flag),
     ("subscriptionAuthMode", "subscription_auth_mode", Kind::Text),
     ("properties", "properties", Kind::Object),
@@ -56,6 +58,8 @@ pub(super) enum Kind {
     Text,
     List,
     Object,
+    /// A [`DeadLetterPolicy`].
+    DeadLetters,
 }
 
 impl Kind {
@@ -66,6 +70,7 @@ impl Kind {
             Kind::Text => value.is_string(),
             Kind::List => value.is_array(),
             Kind::Object => value.is_object(),
+            Kind::DeadLetters => DeadLetterPolicy::deserialize(value).is_ok(),
         }
     }
 
@@ -76,6 +81,9 @@ impl Kind {
             Kind::Text => "a JSON string",
             Kind::List => "a JSON array",
             Kind::Object => "a JSON object",
+            Kind::DeadLetters => {
+                r#"{"maxRedeliverCount": 3}, with "deadLetterTopic" if it is not to be {topic}-{subscription}-DLQ"#
+            }
         }
     }
 }

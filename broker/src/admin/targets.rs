@@ -58,7 +58,7 @@ pub(super) async fn bundles(service: &BrokerService, namespace: &NamespaceName) 
 }
 
 /// The broker that serves the topic, if it is another one.
-pub(super) async fn elsewhere(service: &BrokerService, topic: &TopicName) -> AdminResult<Option<Owner>> {
+pub(crate) async fn elsewhere(service: &BrokerService, topic: &TopicName) -> AdminResult<Option<Owner>> {
     if !service.ownership.is_shared() {
         return Ok(None);
     }
@@ -68,7 +68,7 @@ pub(super) async fn elsewhere(service: &BrokerService, topic: &TopicName) -> Adm
 }
 
 /// Makes the call at another broker, and follows it to whom that one names.
-pub(super) async fn at_peer(
+pub(crate) async fn at_peer(
     service: &BrokerService,
     owner: &Owner,
     method: &str,
@@ -123,7 +123,7 @@ pub(super) async fn delete_partitioned(
 }
 
 /// The topic's path below the REST's root.
-pub(super) fn path_of(topic: &TopicName) -> String {
+pub(crate) fn path_of(topic: &TopicName) -> String {
     let local = encode(topic.local()).replace('+', "%20");
     format!("/admin/v2/{}/{}/{local}", topic.domain().as_str(), topic.namespace())
 }

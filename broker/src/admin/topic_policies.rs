@@ -10,6 +10,7 @@ use super::error::{AdminError, AdminResult};
 use super::extract::{Body, InPath, Params, Topic};
 use super::policies::{BACKLOG_QUOTAS, Kind, object_at, property_of, quota_type};
 use super::{Routes, Service, targets};
+use crate::policies::DEAD_LETTER_POLICY;
 
 /// Path, property of the record, and what may be in it. The properties are those of a namespace's record.
 const POLICIES: &[(&str, &str, Kind)] = &[
@@ -25,6 +26,7 @@ const POLICIES: &[(&str, &str, Kind)] = &[
     ("subscriptionTypesEnabled", "subscription_types_enabled", Kind::List),
     ("delayedDelivery", "delayed_delivery_policies", Kind::Object),
     ("compactionThreshold", "compaction_threshold", Kind::Count),
+    ("deadLetterPolicy", DEAD_LETTER_POLICY, Kind::DeadLetters),
     ("schemaCompatibilityStrategy", "schema_compatibility_strategy", Kind::Text),
     ("schemaValidationEnforced", "schema_validation_enforced", Kind::Flag),
 ];

@@ -164,7 +164,7 @@ impl Dispatcher {
     /// The entry is acknowledged as a whole: forget everything about it.
     pub fn acked(&mut self, position: Position) {
         match self {
-            Dispatcher::SingleActive(_) => {}
+            Dispatcher::SingleActive(d) => d.acked(position),
             Dispatcher::Shared(d) => d.acked(position),
             Dispatcher::KeyShared(d) => d.acked(position),
         }
@@ -188,12 +188,32 @@ impl Dispatcher {
         }
     }
 
-    /// The consumer wants entries again: those given, or all it holds. Raises their redelivery count.
+    /// The consumer wants entries again: those given, or all it holds. Raises their redelivery count. Where one consumer
+    /// receives at a time it gets everything again, but only those given count.
     pub fn redeliver(&mut self, id: ConsumerId, positions: Option<&[Position]>) -> Vec<Action> {
         match self {
-            Dispatcher::SingleActive(d) => d.redeliver(id),
+            Dispatcher::SingleActive(d) => {
+                d.count(id, positions.unwrap_or_default());
+                d.redeliver(id)
+            }
             Dispatcher::Shared(d) => d.redeliver(id, positions),
             Dispatcher::KeyShared(d) => d.redeliver(id, positions),
+        }
+    }
+
+    /// How often the entry was asked for again.
+    pub fn redeliveries(&self, position: Position) -> u32 {
+        match self {
+            Dispatcher::SingleActive(d) => d.redeliveries(position),
+            Dispatcher::Shared(d) => d.pool.redeliveries(position),
+            Dispatcher::KeyShared(d) => d.pool.redeliveries(position),
+        }
+    }
+
+    /// Everything before `first` is acknowledged: its counts need not be kept where entries are not tracked.
+    pub fn acked_before(&mut self, first: Position) {
+        if let Dispatcher::SingleActive(d) = self {
+            d.acked_before(first);
         }
     }
 

@@ -60,8 +60,11 @@ impl Pool {
                 m.blocked = true;
             }
         }
-        let redelivery_count = self.redeliveries.get(&entry.position).copied().unwrap_or(0);
-        Offer::Send { consumer, redelivery_count }
+        Offer::Send { consumer, redelivery_count: self.redeliveries(entry.position) }
+    }
+
+    pub(crate) fn redeliveries(&self, position: Position) -> u32 {
+        self.redeliveries.get(&position).copied().unwrap_or(0)
     }
 
     /// Keeps the entry back.

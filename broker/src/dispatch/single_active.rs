@@ -1,6 +1,9 @@
 //! Exclusive and Failover: one consumer at a time receives, entries are not tracked one by one.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+use magnetar_proto::ids::Position;
 
 use super::members::{Member, Members};
 use super::ring::choose_by_topic;
@@ -9,6 +12,9 @@ use super::{Action, ConsumerId, ConsumerSpec, EntryInfo, JoinError, Offer, Want}
 /// Time between the notice to a consumer that it became active and its first message, when another connected
 /// consumer was active before: acknowledgements of that one are on their way (`activeConsumerFailoverDelayTimeMillis`).
 pub(crate) const FAILOVER_DELAY: Duration = Duration::from_secs(1);
+
+/// Entries whose redeliveries are counted. Clients name them, so they need not exist; what does not fit is not counted.
+const COUNTED_MAX: usize = 10_000;
 
 /// How the active consumer is chosen.
 #[derive(Clone, Debug)]
@@ -29,11 +35,19 @@ pub struct SingleActive {
     active: Option<ConsumerId>,
     /// Dispatch rests until then after a change of the active consumer.
     resume_at: Option<Duration>,
+    /// How often an entry was asked for again; kept until it is acknowledged.
+    redeliveries: BTreeMap<Position, u32>,
 }
 
 impl SingleActive {
     pub fn new(rule: ActiveRule) -> Self {
-        SingleActive { rule, members: Members::default(), active: None, resume_at: None }
+        SingleActive {
+            rule,
+            members: Members::default(),
+            active: None,
+            resume_at: None,
+            redeliveries: BTreeMap::new(),
+        }
     }
 
     pub fn is_exclusive(&self) -> bool {
@@ -115,6 +129,33 @@ impl SingleActive {
         if self.active == Some(id) { vec![Action::Rewind] } else { Vec::new() }
     }
 
+    /// The active consumer gave these back.
+    pub(super) fn count(&mut self, id: ConsumerId, positions: &[Position]) {
+        if self.active != Some(id) {
+            return;
+        }
+        for position in positions {
+            if let Some(count) = self.redeliveries.get_mut(position) {
+                *count += 1;
+            } else if self.redeliveries.len() < COUNTED_MAX {
+                self.redeliveries.insert(*position, 1);
+            }
+        }
+    }
+
+    pub(super) fn redeliveries(&self, position: Position) -> u32 {
+        self.redeliveries.get(&position).copied().unwrap_or(0)
+    }
+
+    pub(super) fn acked(&mut self, position: Position) {
+        self.redeliveries.remove(&position);
+    }
+
+    /// Everything before `first` is acknowledged.
+    pub(super) fn acked_before(&mut self, first: Position) {
+        self.redeliveries = self.redeliveries.split_off(&first);
+    }
+
     pub(super) fn deadline(&self) -> Option<Duration> {
         self.resume_at
     }
@@ -142,6 +183,6 @@ impl SingleActive {
         if let Some(m) = self.members.get_mut(consumer) {
             m.permits -= i64::from(entry.messages);
         }
-        Offer::Send { consumer, redelivery_count: 0 }
+        Offer::Send { consumer, redelivery_count: self.redeliveries(entry.position) }
     }
 }

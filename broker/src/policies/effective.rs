@@ -5,6 +5,7 @@ use std::time::Duration;
 use magnetar_ledger::placement::Isolation;
 use serde_json::{Map, Value};
 
+use super::dead_letter::DeadLetterPolicies;
 use crate::managed_ledger::Retention;
 
 /// What to do when a backlog is larger or older than it may be.
@@ -59,6 +60,8 @@ pub struct TopicPolicies {
     pub isolation: Isolation,
     /// Bytes published since the last compaction at which the next one begins.
     pub compaction_threshold: Option<u64>,
+    /// When messages that are given back again and again are put aside.
+    pub dead_letters: DeadLetterPolicies,
 }
 
 impl Default for TopicPolicies {
@@ -80,6 +83,7 @@ impl Default for TopicPolicies {
             encryption_required: false,
             isolation: Isolation::default(),
             compaction_threshold: None,
+            dead_letters: DeadLetterPolicies::default(),
         }
     }
 }
@@ -126,6 +130,7 @@ impl TopicPolicies {
             encryption_required: flag("encryption_required").unwrap_or(false),
             isolation: Isolation::default(),
             compaction_threshold: count("compaction_threshold").filter(|bytes| *bytes > 0),
+            dead_letters: DeadLetterPolicies::new(namespace, topic),
         }
     }
 

@@ -3,10 +3,12 @@
 //! A topic asks a [`PolicySource`] when it is opened, and is told of changes by [`follow`]. This module must never know
 //! what a topic does with a policy, nor how tools spell their requests.
 
+mod dead_letter;
 mod effective;
 mod follow;
 mod source;
 
+pub use dead_letter::{DEAD_LETTER_POLICIES, DEAD_LETTER_POLICY, DeadLetterPolicies, DeadLetterPolicy};
 pub use effective::{AgeQuota, QuotaAction, StorageQuota, TopicPolicies};
 pub use follow::follow;
 pub use source::{Fixed, PolicySource, StoredPolicies};

@@ -13,6 +13,7 @@ use magnetar_ledger::Client;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
+use super::elsewhere::Elsewhere;
 use super::loader::Loader;
 use super::neighbours::Neighbours;
 use super::{BrokerService, Connections, accept, balancing, http, idle};
@@ -23,7 +24,7 @@ use crate::namespace::{
     Owner, Ownership, SchemaRegistry, SingleBroker, StoreError, TopicFeeds, TopicRegistry, bootstrap,
 };
 use crate::policies::{self, StoredPolicies};
-use crate::topic::{ProducerNames, TailBudget, TopicEnv, TopicLimits};
+use crate::topic::{ProducerNames, StoreElsewhere, TailBudget, TopicEnv, TopicLimits};
 
 /// Counts the starts of brokers: part of the producer names that they make up (as in Pulsar).
 const PRODUCER_NAMES: &str = "/counters/producer-name";
@@ -90,11 +91,14 @@ impl Broker {
         let advertised = advertised(&config, broker_addr, http_addr);
         write_first_records(&config, &metadata, &advertised).await?;
 
-        let loader = loader(&config, &metadata, ledgers, &environment, &advertised).await?;
+        let elsewhere = Arc::new(Elsewhere::new(Arc::clone(&environment.clock)));
+        let shared = Arc::clone(&elsewhere) as Arc<dyn StoreElsewhere>;
+        let loader = loader(&config, &metadata, ledgers, &environment, &advertised, shared).await?;
         let cluster = join(&config, &metadata, &environment, &advertised).await?;
         let name = config.cluster.clone();
         let service = assemble_with(config, metadata, environment, advertised, loader, cluster);
         let service = Arc::new(service);
+        elsewhere.belongs_to(&service);
         let source = Arc::new(StoredPolicies(service.store.clone()));
         let following = policies::follow(
             Arc::clone(&service.metadata),
@@ -220,6 +224,7 @@ async fn loader(
     ledgers: Client,
     environment: &Environment,
     advertised: &Owner,
+    elsewhere: Arc<dyn StoreElsewhere>,
 ) -> Result<Arc<dyn LoadTopic>, StartError> {
     let start = metadata
         .next_sequence(PRODUCER_NAMES)
@@ -239,6 +244,7 @@ async fn loader(
         policies: Arc::new(StoredPolicies(NamespaceStore::new(Arc::clone(metadata)))),
         tail_budget: Arc::new(TailBudget::new(config.tail_cache_bytes)),
         compactions: Arc::new(Semaphore::new(COMPACTIONS)),
+        elsewhere,
     })))
 }
 

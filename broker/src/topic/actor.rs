@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::closing::Ending;
 use super::compaction::{self, Compaction};
+use super::dead_letter::{self, Cemetery, StoreElsewhere};
 use super::deduplication::Deduplication;
 use super::durability::Stored;
 use super::error::TopicError;
@@ -49,6 +50,8 @@ pub struct TopicEnv {
     pub tail_budget: Arc<TailBudget>,
     /// A permit for each topic that may be compacted at the same time.
     pub compactions: Arc<Semaphore>,
+    /// For what leaves a topic for another one.
+    pub elsewhere: Arc<dyn StoreElsewhere>,
 }
 
 /// Bounds of one topic's memory.
@@ -113,16 +116,18 @@ pub(crate) struct Topic {
     pub stored: mpsc::UnboundedSender<Stored>,
     pub looked: mpsc::UnboundedSender<Looked>,
     pub compactions: mpsc::UnboundedSender<compaction::Event>,
+    departed: mpsc::UnboundedSender<dead_letter::Departed>,
 }
 
 /// The receiving ends. What fills them is bounded by itself: two reads and one cursor write per subscription, one look at
-/// the oldest entry, two steps of a compaction, and the mailbox by connections that wait for `Handle::ready`.
+/// the oldest entry, two steps of a compaction, a hundred dead letters per subscription, and the mailbox by connections that wait for `Handle::ready`.
 struct Inputs {
     mailbox: mpsc::UnboundedReceiver<Message>,
     reads: mpsc::UnboundedReceiver<ReadDone>,
     stored: mpsc::UnboundedReceiver<Stored>,
     looked: mpsc::UnboundedReceiver<Looked>,
     compactions: mpsc::UnboundedReceiver<compaction::Event>,
+    departed: mpsc::UnboundedReceiver<dead_letter::Departed>,
     shared: SharedState,
 }
 
@@ -146,6 +151,7 @@ pub async fn open(mut env: TopicEnv, name: TopicName) -> Result<Handle, TopicErr
     let (stored, stored_in) = mpsc::unbounded_channel();
     let (looked, looked_in) = mpsc::unbounded_channel();
     let (compactions, compactions_in) = mpsc::unbounded_channel();
+    let (departed, departed_in) = mpsc::unbounded_channel();
     let shared = SharedState::default();
     let mut topic = Topic {
         name: Arc::from(name.as_str()),
@@ -178,6 +184,7 @@ pub async fn open(mut env: TopicEnv, name: TopicName) -> Result<Handle, TopicErr
         stored,
         looked,
         compactions,
+        departed,
     };
     topic.load_epoch();
     topic.set_policies(policies);
@@ -189,6 +196,7 @@ pub async fn open(mut env: TopicEnv, name: TopicName) -> Result<Handle, TopicErr
         stored: stored_in,
         looked: looked_in,
         compactions: compactions_in,
+        departed: departed_in,
         shared,
     };
     tokio::spawn(run(topic, inputs));
@@ -213,6 +221,7 @@ async fn run(mut topic: Topic, mut inputs: Inputs) {
             Some(done) = inputs.stored.recv() => topic.on_stored(done).await,
             Some(done) = inputs.looked.recv() => topic.on_looked(done),
             Some(event) = inputs.compactions.recv() => topic.on_compaction(event),
+            Some(departed) = inputs.departed.recv() => topic.on_departed(departed),
             taken = inputs.mailbox.recv_many(&mut batch, BATCH) => {
                 inputs.shared.took(taken);
                 is_flooded = taken == BATCH;
@@ -423,6 +432,12 @@ impl Topic {
             terminated: self.terminated,
             ttl: self.policies.message_ttl,
             delays: self.policies.delayed_delivery,
+            cemetery: Cemetery {
+                topic: &self.name,
+                policies: &self.policies.dead_letters,
+                elsewhere: &self.env.elsewhere,
+                done: &self.departed,
+            },
         };
         (cx, &mut self.subscriptions)
     }

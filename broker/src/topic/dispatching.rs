@@ -4,6 +4,7 @@ use magnetar_proto::ids::Position;
 
 use super::compaction;
 use super::consumer::Delivery;
+use super::dead_letter::Verdict;
 use super::reads::{Ahead, Source, after};
 use super::request::SubscriptionType;
 use super::subscription::{Context, Subscription, tag};
@@ -194,6 +195,11 @@ impl Subscription {
                 self.ack_entry(position, cx);
                 return Outcome::Taken;
             }
+        }
+        match self.judge(entry, &ack_set, cx) {
+            Verdict::Deliver => {}
+            Verdict::Departs => return Outcome::Taken,
+            Verdict::Waits => return Outcome::Refused,
         }
         let messages = match ack_set.is_empty() {
             true => entry.summary.num_messages,

@@ -81,10 +81,15 @@ impl Topic {
         self.ml.set_isolation(policies.isolation.clone());
         // Of cursors that are made from now on; the others go on as they began until the topic is loaded again.
         self.env.config.isolation = policies.isolation.clone();
+        let other_dead_letters = self.policies.dead_letters != policies.dead_letters;
         self.policies = policies;
         let limits = self.dispatch_limits();
+        let list = self.ml.ledgers();
         for subscription in self.subscriptions.values_mut() {
             subscription.dispatcher.set_limits(limits);
+            if other_dead_letters {
+                subscription.recall_departures(list);
+            }
             subscription.due = true;
         }
         self.housekeeping.look_at = self.policies.shortest_age().map(|_| self.env.environment.clock.now());

@@ -10,6 +10,7 @@ mod closing;
 mod compaction;
 mod compression;
 mod consumer;
+mod dead_letter;
 mod deduplication;
 mod delayed;
 mod departed;
@@ -45,6 +46,7 @@ mod why;
 
 pub use actor::{TopicEnv, TopicLimits, open};
 pub use compaction::{CompactionState, CompactionStatus};
+pub use dead_letter::{Returned, StoreElsewhere, returned};
 pub use departed::Departed;
 pub use error::{Holder, TopicError};
 pub use handle::Handle;

@@ -49,6 +49,7 @@ impl Topic {
         subscription.cursor = cursor;
         subscription.dispatcher =
             dispatcher(subscription.kind, &subscription.key_shared, &self.name, self.partition, limits);
+        subscription.departing.clear();
         subscription.rewind(self.ml.ledgers());
         if let Some(durability) = &mut subscription.durability {
             durability.persist_now(&subscription.cursor).await?;

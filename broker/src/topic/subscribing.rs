@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::actor::Topic;
 use super::compaction::{self, Compacted};
 use super::consumer::Consumer;
+use super::dead_letter::Departing;
 use super::deduplication;
 use super::delayed::Delayed;
 use super::departed::Client;
@@ -190,6 +191,7 @@ impl Topic {
             consumers: Default::default(),
             reads: Reads::new(name.clone(), self.next_serial),
             delayed: Delayed::default(),
+            departing: Departing::new(self.next_serial),
             properties,
             counters: Counters {
                 out: rate,

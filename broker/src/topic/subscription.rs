@@ -8,6 +8,7 @@ use magnetar_proto::ids::Position;
 use magnetar_proto::pulsar::message::Summary;
 
 use super::consumer::Consumer;
+use super::dead_letter::{Cemetery, Departing};
 use super::delayed::Delayed;
 use super::dispatching::REPLAY_PULL;
 use super::durability::Durability;
@@ -38,6 +39,8 @@ pub(crate) struct Context<'a> {
     pub ttl: Option<Duration>,
     /// Delivery times set by producers are honoured.
     pub delays: bool,
+    /// For messages that are given back too often.
+    pub cemetery: Cemetery<'a>,
 }
 
 /// Counters that stats show.
@@ -54,7 +57,7 @@ pub(crate) struct Counters {
     pub last_mark_delete_ms: u64,
 }
 
-/// Invariant: every entry between mark-delete and `read_position` is acknowledged, or (where the dispatcher tracks
+/// Invariant: every entry between mark-delete and `read_position` is acknowledged, or a departing dead letter, or (where the dispatcher tracks
 /// entries) pending, in the replay set or delayed, or (where it does not) sent to the active consumer.
 pub(crate) struct Subscription {
     pub name: Name,
@@ -71,6 +74,7 @@ pub(crate) struct Subscription {
     pub read_position: Position,
     pub reads: Reads,
     pub delayed: Delayed,
+    pub departing: Departing,
     pub properties: BTreeMap<String, String>,
     pub counters: Counters,
     /// Not durable, and its consumers were sent away by a seek: when to give up waiting for them.
@@ -138,7 +142,7 @@ impl Subscription {
         self.due = true;
     }
 
-    fn first_position(&self, ledgers: &LedgerList) -> Position {
+    pub(super) fn first_position(&self, ledgers: &LedgerList) -> Position {
         let mark = self.cursor.mark_delete();
         match self.read_compacted && ledgers.is_before_all(mark.ledger_id) {
             true => mark.next_position(),
@@ -188,7 +192,15 @@ impl Subscription {
         if epoch.is_some() {
             consumer.epoch = epoch;
         }
-        let ids = (!ids.is_empty()).then_some(ids);
+        let first;
+        let ids = match (ids, self.dispatcher.tracks_entries()) {
+            ([], true) => None,
+            ([], false) => {
+                first = self.note_given_back(cx);
+                Some(first.as_slice())
+            }
+            (ids, _) => Some(ids),
+        };
         let actions = self.dispatcher.redeliver(id, ids);
         self.apply(actions, cx.ledgers);
     }
@@ -208,7 +220,9 @@ impl Subscription {
             now + Duration::from_millis(wait)
         });
         let durability = self.durability.as_ref().and_then(Durability::deadline);
-        let all = [delayed, durability, self.dispatcher.deadline(), self.reads.deadline(), self.forsaken_at];
+        let departing = self.departing.deadline();
+        let dispatcher = self.dispatcher.deadline();
+        let all = [delayed, durability, dispatcher, self.reads.deadline(), departing, self.forsaken_at];
         all.into_iter().flatten().min()
     }
 
@@ -219,6 +233,7 @@ impl Subscription {
             self.apply(actions, cx.ledgers);
         }
         self.reads.on_timer(cx.now);
+        self.retry_departures(cx);
         self.due = true;
     }
 }

@@ -138,6 +138,12 @@ impl Subscription {
             return Some(flowing("entries are being read from the bookies"));
         }
         let unread = cx.ledgers.last_confirmed().is_some_and(|last| self.read_position <= last);
+        if let Some(error) = self.departing.last_error() {
+            return Some(stands(format!(
+                "{} dead letters could not be stored: {error}",
+                self.departing.len()
+            )));
+        }
         let waiting = self.dispatcher.waiting();
         if waiting.contains_key(&WaitsFor::Nothing) {
             return None;
@@ -197,6 +203,7 @@ impl Subscription {
             "readPosition": self.read_position.to_string(),
             "acknowledgedRanges": holes,
             "delayedEntries": self.delayed.len(),
+            "departingDeadLetters": self.departing.len(),
             "replayEntries": self.dispatcher.replay_len(),
             "unackedMessages": self.dispatcher.unacked_total().0,
             "activeConsumer": active.map(|consumer| consumer.name.to_string()),

@@ -85,3 +85,8 @@ fn churn() -> Result<()> {
 fn compaction() -> Result<()> {
     run("test_compaction")
 }
+
+#[test]
+fn dead_letters() -> Result<()> {
+    run("test_dead_letters")
+}

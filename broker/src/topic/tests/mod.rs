@@ -4,6 +4,7 @@ mod compaction;
 mod consuming;
 mod counters;
 mod cursors;
+mod dead_letters;
 mod deduplication;
 mod lifecycle;
 mod policies;

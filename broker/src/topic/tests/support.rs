@@ -27,6 +27,19 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) const TOPIC: &str = "persistent://public/default/t";
 
+/// There is no other topic.
+struct Nowhere;
+
+impl StoreElsewhere for Nowhere {
+    fn store(
+        &self,
+        topic: magnetar_common::topic_name::TopicName,
+        _: Bytes,
+    ) -> futures_util::future::BoxFuture<'static, Result<(), String>> {
+        Box::pin(std::future::ready(Err(format!("there is no topic {topic} in this test"))))
+    }
+}
+
 pub(super) struct World {
     pub env: TopicEnv,
     pub clock: Arc<ManualClock>,
@@ -59,6 +72,7 @@ impl World {
             policies: Arc::new(Fixed(TopicPolicies::default())),
             tail_budget: Arc::new(TailBudget::new(1 << 30)),
             compactions: Arc::new(tokio::sync::Semaphore::new(1)),
+            elsewhere: Arc::new(Nowhere),
         };
         World { env, clock, _bookies: bookies, _dir: dir }
     }

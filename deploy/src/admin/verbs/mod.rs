@@ -3,6 +3,7 @@
 mod brokers;
 mod bundles;
 mod clusters;
+mod dead_letters;
 mod namespaces;
 mod policies;
 mod schemas;
@@ -21,8 +22,16 @@ pub(in crate::admin) const NOUNS: &[Noun] = &[
     ("bundles", "Which broker serves what", &[bundles::VERBS]),
     ("clusters", "Clusters that tenants may use", &[clusters::VERBS]),
     ("tenants", "Tenants, their administrators and clusters", &[tenants::VERBS]),
-    ("namespaces", "Namespaces, their bundles and policies", &[namespaces::VERBS, policies::VERBS]),
-    ("topics", "Topics, their partitions and subscriptions", &[topics::VERBS, subscriptions::VERBS]),
+    (
+        "namespaces",
+        "Namespaces, their bundles and policies",
+        &[namespaces::VERBS, policies::VERBS, dead_letters::OF_NAMESPACES],
+    ),
+    (
+        "topics",
+        "Topics, their partitions and subscriptions",
+        &[topics::VERBS, subscriptions::VERBS, dead_letters::OF_TOPICS],
+    ),
     ("schemas", "Schemas of topics", &[schemas::VERBS]),
 ];
 
