@@ -11,7 +11,7 @@ use super::error::{AdminError, AdminResult};
 use super::extract::{Body, InPath, Namespace, Params};
 use super::{Routes, Service, targets};
 use crate::namespace::{Policies, StoreError};
-use crate::policies::{DEAD_LETTER_POLICY, DeadLetterPolicy};
+use crate::policies::{DEAD_LETTER_POLICY, DeadLetterPolicy, ENTRY_FILTERS, are_entry_filters};
 use crate::service::BrokerService;
 
 pub(super) const BACKLOG_QUOTAS: &str = "backlog_quota_map";
@@ -45,6 +45,7 @@ const POLICIES: &[(&str, &str, Kind)] = &[
     ("subscriptionExpirationTime", "subscription_expiration_time_minutes", Kind::Count),
     ("subscriptionTypesEnabled", "subscription_types_enabled", Kind::List),
     ("deadLetterPolicy", DEAD_LETTER_POLICY, Kind::DeadLetters),
+    (ENTRY_FILTERS, ENTRY_FILTERS, Kind::EntryFilters),
     ("encryptionRequired", "encryption_required", Kind::Flag),
     ("subscriptionAuthMode", "subscription_auth_mode", Kind::Text),
     ("properties", "properties", Kind::Object),
@@ -60,6 +61,8 @@ pub(super) enum Kind {
     Object,
     /// A [`DeadLetterPolicy`].
     DeadLetters,
+    /// Names of the filters that a broker has.
+    EntryFilters,
 }
 
 impl Kind {
@@ -71,6 +74,7 @@ impl Kind {
             Kind::List => value.is_array(),
             Kind::Object => value.is_object(),
             Kind::DeadLetters => DeadLetterPolicy::deserialize(value).is_ok(),
+            Kind::EntryFilters => are_entry_filters(value),
         }
     }
 
@@ -81,6 +85,7 @@ impl Kind {
             Kind::Text => "a JSON string",
             Kind::List => "a JSON array",
             Kind::Object => "a JSON object",
+            Kind::EntryFilters => r#"{"entryFilterNames": "properties"}: the only filter there is"#,
             Kind::DeadLetters => {
                 r#"{"maxRedeliverCount": 3}, with "deadLetterTopic" if it is not to be {topic}-{subscription}-DLQ"#
             }

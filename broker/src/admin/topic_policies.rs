@@ -10,7 +10,7 @@ use super::error::{AdminError, AdminResult};
 use super::extract::{Body, InPath, Params, Topic};
 use super::policies::{BACKLOG_QUOTAS, Kind, object_at, property_of, quota_type};
 use super::{Routes, Service, targets};
-use crate::policies::DEAD_LETTER_POLICY;
+use crate::policies::{DEAD_LETTER_POLICY, ENTRY_FILTERS};
 
 /// Path, property of the record, and what may be in it. The properties are those of a namespace's record.
 const POLICIES: &[(&str, &str, Kind)] = &[
@@ -27,6 +27,7 @@ const POLICIES: &[(&str, &str, Kind)] = &[
     ("delayedDelivery", "delayed_delivery_policies", Kind::Object),
     ("compactionThreshold", "compaction_threshold", Kind::Count),
     ("deadLetterPolicy", DEAD_LETTER_POLICY, Kind::DeadLetters),
+    (ENTRY_FILTERS, ENTRY_FILTERS, Kind::EntryFilters),
     ("schemaCompatibilityStrategy", "schema_compatibility_strategy", Kind::Text),
     ("schemaValidationEnforced", "schema_validation_enforced", Kind::Flag),
 ];

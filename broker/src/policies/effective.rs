@@ -6,6 +6,7 @@ use magnetar_ledger::placement::Isolation;
 use serde_json::{Map, Value};
 
 use super::dead_letter::DeadLetterPolicies;
+use super::entry_filters::{ENTRY_FILTERS, by_properties};
 use crate::managed_ledger::Retention;
 
 /// What to do when a backlog is larger or older than it may be.
@@ -62,6 +63,8 @@ pub struct TopicPolicies {
     pub compaction_threshold: Option<u64>,
     /// When messages that are given back again and again are put aside.
     pub dead_letters: DeadLetterPolicies,
+    /// Subscriptions get only what their own properties ask for.
+    pub filter_by_properties: bool,
 }
 
 impl Default for TopicPolicies {
@@ -84,6 +87,7 @@ impl Default for TopicPolicies {
             isolation: Isolation::default(),
             compaction_threshold: None,
             dead_letters: DeadLetterPolicies::default(),
+            filter_by_properties: false,
         }
     }
 }
@@ -131,6 +135,7 @@ impl TopicPolicies {
             isolation: Isolation::default(),
             compaction_threshold: count("compaction_threshold").filter(|bytes| *bytes > 0),
             dead_letters: DeadLetterPolicies::new(namespace, topic),
+            filter_by_properties: find(ENTRY_FILTERS).is_some_and(by_properties),
         }
     }
 

@@ -432,6 +432,7 @@ impl Topic {
             terminated: self.terminated,
             ttl: self.policies.message_ttl,
             delays: self.policies.delayed_delivery,
+            filters: self.policies.filter_by_properties,
             cemetery: Cemetery {
                 topic: &self.name,
                 policies: &self.policies.dead_letters,

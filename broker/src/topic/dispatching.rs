@@ -5,6 +5,7 @@ use magnetar_proto::ids::Position;
 use super::compaction;
 use super::consumer::Delivery;
 use super::dead_letter::Verdict;
+use super::filter;
 use super::reads::{Ahead, Source, after};
 use super::request::SubscriptionType;
 use super::subscription::{Context, Subscription, tag};
@@ -172,6 +173,10 @@ impl Subscription {
             self.ack_entry(position, cx);
             return Outcome::Taken;
         }
+        if self.filters_out(entry, cx) {
+            self.ack_entry(position, cx);
+            return Outcome::Taken;
+        }
         let tag = tag(self.kind, &entry.summary);
         if self.dispatcher.tracks_entries()
             && cx.delays
@@ -215,6 +220,16 @@ impl Subscription {
                 Outcome::Taken
             }
         }
+    }
+
+    fn filters_out(&mut self, entry: &Entry, cx: &Context<'_>) -> bool {
+        if !cx.filters || !filter::filters(&self.properties) {
+            return false;
+        }
+        let rejected = filter::rejects(&self.properties, &entry.bytes);
+        let count = if rejected { &mut self.counters.rejected } else { &mut self.counters.accepted };
+        *count += u64::from(entry.summary.num_messages);
+        rejected
     }
 
     fn send(

@@ -39,6 +39,8 @@ pub(crate) struct Context<'a> {
     pub ttl: Option<Duration>,
     /// Delivery times set by producers are honoured.
     pub delays: bool,
+    /// Subscriptions filter by their properties.
+    pub filters: bool,
     /// For messages that are given back too often.
     pub cemetery: Cemetery<'a>,
 }
@@ -50,6 +52,8 @@ pub(crate) struct Counters {
     pub redelivered: Rate,
     pub acked: Rate,
     pub expired: Rate,
+    pub accepted: u64,
+    pub rejected: u64,
     pub last_expire_ms: u64,
     pub last_flow_ms: u64,
     pub last_consumed_ms: u64,

@@ -90,3 +90,8 @@ fn compaction() -> Result<()> {
 fn dead_letters() -> Result<()> {
     run("test_dead_letters")
 }
+
+#[test]
+fn entry_filters() -> Result<()> {
+    run("test_entry_filters")
+}

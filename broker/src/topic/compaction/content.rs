@@ -3,9 +3,9 @@
 use bytes::{Bytes, BytesMut};
 use magnetar_proto::pulsar::api::{CompressionType, MessageMetadata, SingleMessageMetadata};
 use magnetar_proto::pulsar::{batch, entry};
-use prost::Message;
 
-use crate::topic::compression::{deflate, inflate};
+use crate::topic::compression::deflate;
+use crate::topic::contents::{messages, open};
 
 /// An entry, looked into.
 pub(super) enum Content {
@@ -58,15 +58,14 @@ impl InBatch {
 
 /// Looks at what follows the broker's metadata in an entry.
 pub(super) fn look(headers_and_payload: &Bytes) -> Content {
-    let Ok(parts) = entry::split(headers_and_payload) else { return Content::Opaque };
-    let Ok(metadata) = MessageMetadata::decode(parts.metadata) else { return Content::Opaque };
+    let Ok((metadata, payload)) = open(headers_and_payload) else { return Content::Opaque };
     if metadata.marker_type.is_some() {
         return Content::Marker;
     }
     if metadata.num_messages_in_batch.is_none() {
-        return Content::Single(single(&metadata, &parts.payload));
+        return Content::Single(single(&metadata, &payload));
     }
-    open(metadata, &parts.payload).map_or(Content::Opaque, Content::Batch)
+    opened(metadata, &payload).map_or(Content::Opaque, Content::Batch)
 }
 
 fn single(metadata: &MessageMetadata, payload: &Bytes) -> Single {
@@ -87,18 +86,10 @@ fn single(metadata: &MessageMetadata, payload: &Bytes) -> Single {
     }
 }
 
-/// `None` for a batch that is encrypted or not well-formed.
-fn open(metadata: MessageMetadata, payload: &Bytes) -> Option<Batch> {
-    if !metadata.encryption_keys.is_empty() {
-        return None;
-    }
-    let compression = CompressionType::try_from(metadata.compression.unwrap_or_default()).ok()?;
-    let plain = inflate(compression, payload, metadata.uncompressed_size())?;
-    let count = u32::try_from(metadata.num_messages_in_batch()).ok()?;
-    let messages = batch::decode(plain, count)
-        .map(|message| message.map(|(metadata, payload)| InBatch { metadata, payload }))
-        .collect::<Result<_, _>>()
-        .ok()?;
+/// `None` for a batch that nobody can look into.
+fn opened(metadata: MessageMetadata, payload: &Bytes) -> Option<Batch> {
+    let messages = messages(&metadata, payload)?;
+    let messages = messages.into_iter().map(|(metadata, payload)| InBatch { metadata, payload }).collect();
     Some(Batch { metadata, messages })
 }
 

@@ -9,9 +9,9 @@ use magnetar_common::topic_name::TopicName;
 use magnetar_proto::ids::Position;
 use magnetar_proto::pulsar::api::{CompressionType, KeyValue, MessageMetadata, SingleMessageMetadata};
 use magnetar_proto::pulsar::{batch, entry};
-use prost::Message;
 
-use crate::topic::compression::{deflate, inflate};
+use crate::topic::compression::deflate;
+use crate::topic::contents::{messages, open};
 
 const REAL_TOPIC: &str = "REAL_TOPIC";
 const REAL_SUBSCRIPTION: &str = "REAL_SUBSCRIPTION";
@@ -82,12 +82,6 @@ pub fn returned(stored: &Bytes, now_ms: u64) -> Result<Option<Returned>, String>
         .collect())
 }
 
-fn open(stored: &Bytes) -> Result<(MessageMetadata, Bytes), String> {
-    let parts = entry::split(stored).map_err(|error| error.to_string())?;
-    let metadata = MessageMetadata::decode(parts.metadata).map_err(|error| error.to_string())?;
-    Ok((metadata, parts.payload))
-}
-
 fn fresh(metadata: &mut MessageMetadata, now_ms: u64) {
     metadata.publish_time = now_ms;
     metadata.schema_version = None;
@@ -111,16 +105,6 @@ fn take_origin(properties: &mut Vec<KeyValue>) -> Option<TopicName> {
     let ours = [REAL_TOPIC, REAL_SUBSCRIPTION, ORIGIN_MESSAGE_ID, REASON];
     properties.retain(|property| !ours.contains(&property.key.as_str()));
     Some(topic)
-}
-
-/// `None`: it is no batch, or one that cannot be opened here.
-fn messages(metadata: &MessageMetadata, payload: &Bytes) -> Option<Vec<(SingleMessageMetadata, Bytes)>> {
-    let count = u32::try_from(metadata.num_messages_in_batch?).ok()?;
-    if !metadata.encryption_keys.is_empty() {
-        return None;
-    }
-    let plain = inflate(metadata.compression(), payload, metadata.uncompressed_size())?;
-    batch::decode(plain, count).collect::<Result<_, _>>().ok()
 }
 
 fn closed_batch(mut metadata: MessageMetadata, messages: &[(SingleMessageMetadata, Bytes)]) -> Option<Bytes> {

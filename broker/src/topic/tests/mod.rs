@@ -6,6 +6,7 @@ mod counters;
 mod cursors;
 mod dead_letters;
 mod deduplication;
+mod filters;
 mod lifecycle;
 mod policies;
 mod producing;
