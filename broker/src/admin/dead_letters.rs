@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::body::{Body as RawBody, to_bytes};
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, NoContent, Response};
+use axum::response::{NoContent, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use magnetar_common::topic_name::TopicName;
@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use super::error::{AdminError, AdminResult};
 use super::extract::{Body, Params, Subscription, Topic};
-use super::policies::object_at;
+use super::policy_table::{object_at, or_nothing};
 use super::{Routes, Service, targets};
 use crate::policies::{DEAD_LETTER_POLICIES, DeadLetterPolicy};
 use crate::service::BrokerService;
@@ -41,7 +41,7 @@ async fn read(
     let own = service.store.topic_policies(&topic).await?;
     let policy =
         own.and_then(|mut record| record.get_mut(DEAD_LETTER_POLICIES)?.as_object_mut()?.remove(&name));
-    Ok(policy.map_or_else(|| NoContent.into_response(), |policy| Json(policy).into_response()))
+    Ok(or_nothing(policy))
 }
 
 /// The subscription need not exist yet.

@@ -23,6 +23,7 @@ mod namespaces;
 mod partitions;
 mod permissions;
 mod policies;
+mod policy_table;
 mod redirect;
 mod schemas;
 mod subscriptions;

@@ -10,7 +10,8 @@ use serde_json::{Map, Value, json};
 
 use super::error::AdminResult;
 use super::extract::{Body, InPath, Namespace, Topic};
-use super::policies::{change, object_at, property_of};
+use super::policies::{change, property_of};
+use super::policy_table::object_at;
 use super::{Routes, Service};
 use crate::service::BrokerService;
 

@@ -1,24 +1,20 @@
 //! A namespace's policies one by one: each path is one property of the stored record.
 
-use axum::response::{IntoResponse, NoContent, Response};
+use axum::response::{NoContent, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use magnetar_common::topic_name::NamespaceName;
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::error::{AdminError, AdminResult};
 use super::extract::{Body, InPath, Namespace, Params};
+use super::policy_table::{BACKLOG_QUOTAS, Kind, Policy, PolicyPath, or_nothing, with_quota, without_quota};
 use super::{Routes, Service, targets};
 use crate::namespace::{Policies, StoreError};
-use crate::policies::{DEAD_LETTER_POLICY, DeadLetterPolicy, ENTRY_FILTERS, are_entry_filters};
+use crate::policies::{DEAD_LETTER_POLICY, ENTRY_FILTERS};
 use crate::service::BrokerService;
 
-pub(super) const BACKLOG_QUOTAS: &str = "backlog_quota_map";
-
-/// Path, property of the record, and what may be in it. Checked before it is stored, because Pulsar's tools read the
-/// record back into typed classes.
-const POLICIES: &[(&str, &str, Kind)] = &[
+const POLICIES: &[Policy] = &[
     ("retention", "retention_policies", Kind::Object),
     ("messageTTL", "message_ttl_in_seconds", Kind::Count),
     ("replication", "replication_clusters", Kind::List),
@@ -51,48 +47,6 @@ const POLICIES: &[(&str, &str, Kind)] = &[
     ("properties", "properties", Kind::Object),
 ];
 
-#[derive(Clone, Copy)]
-pub(super) enum Kind {
-    /// A whole number that is not negative.
-    Count,
-    Flag,
-    Text,
-    List,
-    Object,
-    /// A [`DeadLetterPolicy`].
-    DeadLetters,
-    /// Names of the filters that a broker has.
-    EntryFilters,
-}
-
-impl Kind {
-    pub(super) fn fits(self, value: &Value) -> bool {
-        match self {
-            Kind::Count => value.is_u64(),
-            Kind::Flag => value.is_boolean(),
-            Kind::Text => value.is_string(),
-            Kind::List => value.is_array(),
-            Kind::Object => value.is_object(),
-            Kind::DeadLetters => DeadLetterPolicy::deserialize(value).is_ok(),
-            Kind::EntryFilters => are_entry_filters(value),
-        }
-    }
-
-    pub(super) fn called(self) -> &'static str {
-        match self {
-            Kind::Count => "a whole number from 0",
-            Kind::Flag => "true or false",
-            Kind::Text => "a JSON string",
-            Kind::List => "a JSON array",
-            Kind::Object => "a JSON object",
-            Kind::EntryFilters => r#"{"entryFilterNames": "properties"}: the only filter there is"#,
-            Kind::DeadLetters => {
-                r#"{"maxRedeliverCount": 3}, with "deadLetterTopic" if it is not to be {topic}-{subscription}-DLQ"#
-            }
-        }
-    }
-}
-
 pub(super) fn routes() -> Routes {
     Router::new()
         .route("/namespaces/{tenant}/{namespace}/backlogQuotaMap", get(backlog_quotas))
@@ -103,30 +57,13 @@ pub(super) fn routes() -> Routes {
         .route("/namespaces/{tenant}/{namespace}/{policy}", get(read).post(write).put(write).delete(remove))
 }
 
-#[derive(Deserialize)]
-struct PolicyPath {
-    policy: String,
-}
-
-impl PolicyPath {
-    fn find(&self) -> AdminResult<(&'static str, Kind)> {
-        let found = POLICIES.iter().find(|(path, ..)| *path == self.policy);
-        let (_, property, kind) =
-            found.ok_or_else(|| AdminError::not_found(format!("a policy called {}", self.policy)))?;
-        Ok((property, *kind))
-    }
-}
-
 async fn read(
     service: Service,
     Namespace(name): Namespace,
     InPath(path): InPath<PolicyPath>,
 ) -> AdminResult<Response> {
-    let (property, _) = path.find()?;
-    Ok(match property_of(&service, &name, property).await? {
-        Some(value) => Json(value).into_response(),
-        None => NoContent.into_response(),
-    })
+    let (property, _) = path.find(POLICIES)?;
+    Ok(or_nothing(property_of(&service, &name, property).await?))
 }
 
 async fn write(
@@ -135,11 +72,7 @@ async fn write(
     InPath(path): InPath<PolicyPath>,
     body: Body,
 ) -> AdminResult<NoContent> {
-    let (property, kind) = path.find()?;
-    let value: Value = body.json()?;
-    if !value.is_null() && !kind.fits(&value) {
-        return Err(AdminError::precondition(format!("{} is set to {}", path.policy, kind.called())));
-    }
+    let (property, value) = path.checked(POLICIES, body.json()?)?;
     change(&service, &name, |record| {
         record.insert(property.to_owned(), value.clone());
     })
@@ -151,7 +84,7 @@ async fn remove(
     Namespace(name): Namespace,
     InPath(path): InPath<PolicyPath>,
 ) -> AdminResult<NoContent> {
-    let (property, _) = path.find()?;
+    let (property, _) = path.find(POLICIES)?;
     change(&service, &name, |record| {
         record.remove(property);
     })
@@ -159,18 +92,7 @@ async fn remove(
 }
 
 async fn backlog_quotas(service: Service, Namespace(name): Namespace) -> AdminResult<Json<Value>> {
-    let quotas = property_of(&service, &name, BACKLOG_QUOTAS).await?;
-    Ok(Json(quotas.unwrap_or_else(|| json!({}))))
-}
-
-pub(super) fn quota_type(params: &Params) -> AdminResult<&str> {
-    match params.get("backlogQuotaType") {
-        None => Ok("destination_storage"),
-        Some(kind @ ("destination_storage" | "message_age")) => Ok(kind),
-        Some(other) => Err(AdminError::precondition(format!(
-            "{other} is no backlog quota type; use destination_storage or message_age"
-        ))),
-    }
+    Ok(Json(property_of(&service, &name, BACKLOG_QUOTAS).await?.unwrap_or_else(|| json!({}))))
 }
 
 async fn set_backlog_quota(
@@ -179,12 +101,7 @@ async fn set_backlog_quota(
     params: Params,
     body: Body,
 ) -> AdminResult<NoContent> {
-    let kind = quota_type(&params)?;
-    let quota: Map<String, Value> = body.json()?;
-    change(&service, &name, |record| {
-        object_at(record, BACKLOG_QUOTAS).insert(kind.to_owned(), Value::Object(quota.clone()));
-    })
-    .await
+    change(&service, &name, with_quota(&params, body.json()?)?).await
 }
 
 async fn remove_backlog_quota(
@@ -192,13 +109,7 @@ async fn remove_backlog_quota(
     Namespace(name): Namespace,
     params: Params,
 ) -> AdminResult<NoContent> {
-    let kind = quota_type(&params)?;
-    change(&service, &name, |record| {
-        if let Some(Value::Object(quotas)) = record.get_mut(BACKLOG_QUOTAS) {
-            quotas.remove(kind);
-        }
-    })
-    .await
+    change(&service, &name, without_quota(&params)?).await
 }
 
 /// One property of the record; `None` while it is unset.
@@ -232,16 +143,4 @@ pub(super) async fn change(
     };
     service.store.update_namespace(name, apply).await?;
     Ok(NoContent)
-}
-
-/// The object below a property; made anew if there is none.
-pub(super) fn object_at<'a>(
-    record: &'a mut Map<String, Value>,
-    property: &str,
-) -> &'a mut Map<String, Value> {
-    let value = record.entry(property).or_insert(Value::Null);
-    if !value.is_object() {
-        *value = json!({});
-    }
-    value.as_object_mut().expect("made an object just above")
 }

@@ -1,19 +1,19 @@
 //! The policies that one topic has in front of its namespace's.
 
-use axum::response::{IntoResponse, NoContent, Response};
+use axum::response::{NoContent, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::error::{AdminError, AdminResult};
+use super::error::AdminResult;
 use super::extract::{Body, InPath, Params, Topic};
-use super::policies::{BACKLOG_QUOTAS, Kind, object_at, property_of, quota_type};
+use super::policies::property_of;
+use super::policy_table::{BACKLOG_QUOTAS, Kind, Policy, PolicyPath, or_nothing, with_quota, without_quota};
 use super::{Routes, Service, targets};
 use crate::policies::{DEAD_LETTER_POLICY, ENTRY_FILTERS};
 
-/// Path, property of the record, and what may be in it. The properties are those of a namespace's record.
-const POLICIES: &[(&str, &str, Kind)] = &[
+/// The properties are those of a namespace's record.
+const POLICIES: &[Policy] = &[
     ("retention", "retention_policies", Kind::Object),
     ("messageTTL", "message_ttl_in_seconds", Kind::Count),
     ("deduplicationEnabled", "deduplicationEnabled", Kind::Flag),
@@ -42,20 +42,6 @@ pub(super) fn routes() -> Routes {
         .route("/{tenant}/{namespace}/{topic}/{policy}", get(read).post(write).put(write).delete(remove))
 }
 
-#[derive(Deserialize)]
-struct PolicyPath {
-    policy: String,
-}
-
-impl PolicyPath {
-    fn find(&self) -> AdminResult<(&'static str, Kind)> {
-        let found = POLICIES.iter().find(|(path, ..)| *path == self.policy);
-        let (_, property, kind) = found
-            .ok_or_else(|| AdminError::not_found(format!("a policy called {} of topics", self.policy)))?;
-        Ok((property, *kind))
-    }
-}
-
 /// `applied=true` asks for what holds, whether it was set for the topic or for its namespace.
 async fn read(
     service: Service,
@@ -63,16 +49,13 @@ async fn read(
     InPath(path): InPath<PolicyPath>,
     params: Params,
 ) -> AdminResult<Response> {
-    let (property, _) = path.find()?;
+    let (property, _) = path.find(POLICIES)?;
     let own = service.store.topic_policies(&topic).await?.and_then(|mut record| record.remove(property));
     let value = match own {
         None if params.flag("applied") => property_of(&service, topic.namespace(), property).await?,
         own => own,
     };
-    Ok(match value {
-        Some(value) => Json(value).into_response(),
-        None => NoContent.into_response(),
-    })
+    Ok(or_nothing(value))
 }
 
 /// Numbers and flags come in the body or, from some tools, in the query under the policy's name.
@@ -84,14 +67,11 @@ async fn write(
     body: Body,
 ) -> AdminResult<NoContent> {
     targets::policies(&service, topic.namespace()).await?;
-    let (property, kind) = path.find()?;
     let value: Value = match params.get(&path.policy) {
         Some(text) => serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned())),
         None => body.json()?,
     };
-    if !value.is_null() && !kind.fits(&value) {
-        return Err(AdminError::precondition(format!("{} is set to {}", path.policy, kind.called())));
-    }
+    let (property, value) = path.checked(POLICIES, value)?;
     let set = |record: &mut Map<String, Value>| {
         record.insert(property.to_owned(), value.clone());
     };
@@ -104,7 +84,7 @@ async fn remove(
     Topic(topic): Topic,
     InPath(path): InPath<PolicyPath>,
 ) -> AdminResult<NoContent> {
-    let (property, _) = path.find()?;
+    let (property, _) = path.find(POLICIES)?;
     let unset = |record: &mut Map<String, Value>| {
         record.remove(property);
     };
@@ -124,12 +104,7 @@ async fn set_backlog_quota(
     body: Body,
 ) -> AdminResult<NoContent> {
     targets::policies(&service, topic.namespace()).await?;
-    let kind = quota_type(&params)?;
-    let quota: Map<String, Value> = body.json()?;
-    let set = |record: &mut Map<String, Value>| {
-        object_at(record, BACKLOG_QUOTAS).insert(kind.to_owned(), Value::Object(quota.clone()));
-    };
-    service.store.update_topic_policies(&topic, set).await?;
+    service.store.update_topic_policies(&topic, with_quota(&params, body.json()?)?).await?;
     Ok(NoContent)
 }
 
@@ -138,12 +113,6 @@ async fn remove_backlog_quota(
     Topic(topic): Topic,
     params: Params,
 ) -> AdminResult<NoContent> {
-    let kind = quota_type(&params)?;
-    let unset = |record: &mut Map<String, Value>| {
-        if let Some(Value::Object(quotas)) = record.get_mut(BACKLOG_QUOTAS) {
-            quotas.remove(kind);
-        }
-    };
-    service.store.update_topic_policies(&topic, unset).await?;
+    service.store.update_topic_policies(&topic, without_quota(&params)?).await?;
     Ok(NoContent)
 }
