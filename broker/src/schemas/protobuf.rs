@@ -4,54 +4,14 @@ use std::collections::BTreeMap;
 
 use magnetar_proto::pulsar::base64;
 use prost::Message;
+use prost_types::field_descriptor_proto::{Label, Type};
+use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet};
 use serde_json::Value;
-
-/// What is read of a `FileDescriptorSet`.
-#[derive(Clone, PartialEq, Message)]
-struct FileSet {
-    #[prost(message, repeated, tag = "1")]
-    files: Vec<File>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct File {
-    #[prost(string, optional, tag = "2")]
-    package: Option<String>,
-    #[prost(message, repeated, tag = "4")]
-    messages: Vec<Descriptor>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Descriptor {
-    #[prost(string, optional, tag = "1")]
-    name: Option<String>,
-    #[prost(message, repeated, tag = "2")]
-    fields: Vec<Field>,
-    #[prost(message, repeated, tag = "3")]
-    nested: Vec<Descriptor>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Field {
-    #[prost(string, optional, tag = "1")]
-    name: Option<String>,
-    #[prost(int32, optional, tag = "3")]
-    number: Option<i32>,
-    #[prost(int32, optional, tag = "4")]
-    label: Option<i32>,
-    #[prost(int32, optional, tag = "5")]
-    kind: Option<i32>,
-    #[prost(string, optional, tag = "6")]
-    type_name: Option<String>,
-}
-
-const REQUIRED: i32 = 2;
-const REPEATED: i32 = 3;
 
 /// A PROTOBUF_NATIVE schema: the root message's name, and all messages by full name.
 pub(super) struct Schema {
     root: String,
-    messages: BTreeMap<String, Descriptor>,
+    messages: BTreeMap<String, DescriptorProto>,
 }
 
 impl Schema {
@@ -64,10 +24,10 @@ impl Schema {
         let root = text("rootMessageTypeName")?.to_owned();
         let set =
             base64::decode(text("fileDescriptorSet")?.as_bytes()).ok_or("the descriptors are no base64")?;
-        let set = FileSet::decode(set).map_err(|error| format!("the descriptors: {error}"))?;
+        let set = FileDescriptorSet::decode(set).map_err(|error| format!("the descriptors: {error}"))?;
         let mut messages = BTreeMap::new();
-        for file in set.files {
-            collect(file.package.as_deref().unwrap_or(""), file.messages, &mut messages);
+        for file in set.file {
+            collect(file.package.as_deref().unwrap_or_default(), file.message_type, &mut messages);
         }
         match messages.contains_key(&root) {
             true => Ok(Schema { root, messages }),
@@ -76,11 +36,11 @@ impl Schema {
     }
 }
 
-fn collect(scope: &str, messages: Vec<Descriptor>, into: &mut BTreeMap<String, Descriptor>) {
+fn collect(scope: &str, messages: Vec<DescriptorProto>, into: &mut BTreeMap<String, DescriptorProto>) {
     for mut message in messages {
         let name = message.name.clone().unwrap_or_default();
         let full = if scope.is_empty() { name } else { format!("{scope}.{name}") };
-        collect(&full, std::mem::take(&mut message.nested), into);
+        collect(&full, std::mem::take(&mut message.nested_type), into);
         into.insert(full, message);
     }
 }
@@ -92,17 +52,17 @@ pub(super) fn can_read(reader: &Schema, writer: &Schema) -> Result<(), String> {
     }
     for (name, read) in &reader.messages {
         let Some(written) = writer.messages.get(name) else { continue };
-        for field in &read.fields {
-            let other = written.fields.iter().find(|other| other.number == field.number);
+        for field in &read.field {
+            let other = written.field.iter().find(|other| other.number == field.number);
             check_field(field, other).map_err(|reason| format!("{name}.{}: {reason}", field.name()))?;
         }
     }
     Ok(())
 }
 
-fn check_field(read: &Field, written: Option<&Field>) -> Result<(), String> {
+fn check_field(read: &FieldDescriptorProto, written: Option<&FieldDescriptorProto>) -> Result<(), String> {
     let Some(written) = written else {
-        return match read.label() == REQUIRED {
+        return match read.label() == Label::Required {
             true => Err("it is required and was not written".into()),
             false => Ok(()),
         };
@@ -110,34 +70,25 @@ fn check_field(read: &Field, written: Option<&Field>) -> Result<(), String> {
     if encoding(read) != encoding(written) {
         return Err(format!("number {} had another type", read.number()));
     }
-    if read.label() == REQUIRED && written.label() != REQUIRED {
+    if read.label() == Label::Required && written.label() != Label::Required {
         return Err("it is required and could be left out before".into());
     }
-    if (read.label() == REPEATED) != (written.label() == REPEATED) {
+    if (read.label() == Label::Repeated) != (written.label() == Label::Repeated) {
         return Err("a list is no single value".into());
     }
     Ok(())
 }
 
-/// Types of the same number are read from each other's bytes without changing what they mean.
-fn encoding(field: &Field) -> (i32, Option<&str>) {
-    const DOUBLE: i32 = 1;
-    const FLOAT: i32 = 2;
-    let class = match field.kind() {
-        // int64, uint64, int32, bool, uint32, enum
-        3 | 4 | 5 | 8 | 13 | 14 => 3,
-        // fixed64, sfixed64
-        6 | 16 => 6,
-        // fixed32, sfixed32
-        7 | 15 => 7,
-        // string, bytes
-        9 | 12 => 9,
-        // sint32, sint64
-        17 | 18 => 17,
-        DOUBLE => DOUBLE,
-        FLOAT => FLOAT,
-        // group, message
-        other => return (other, field.type_name.as_deref()),
+/// Types of one class are read from each other's bytes without changing what they mean.
+fn encoding(field: &FieldDescriptorProto) -> (Type, Option<&str>) {
+    let class = match field.r#type() {
+        Type::Int64 | Type::Uint64 | Type::Int32 | Type::Bool | Type::Uint32 | Type::Enum => Type::Int64,
+        Type::Fixed64 | Type::Sfixed64 => Type::Fixed64,
+        Type::Fixed32 | Type::Sfixed32 => Type::Fixed32,
+        Type::String | Type::Bytes => Type::Bytes,
+        Type::Sint32 | Type::Sint64 => Type::Sint64,
+        kind @ (Type::Double | Type::Float) => kind,
+        kind @ (Type::Group | Type::Message) => return (kind, field.type_name.as_deref()),
     };
     (class, None)
 }
@@ -146,33 +97,54 @@ fn encoding(field: &Field) -> (i32, Option<&str>) {
 mod tests {
     use super::*;
 
-    fn field(name: &str, number: i32, kind: i32, label: i32) -> Field {
-        Field {
+    fn field(name: &str, number: i32, kind: Type, label: Label) -> FieldDescriptorProto {
+        FieldDescriptorProto {
             name: Some(name.into()),
             number: Some(number),
-            label: Some(label),
-            kind: Some(kind),
-            type_name: (kind == 11).then(|| ".p.Other".into()),
+            label: Some(label as i32),
+            r#type: Some(kind as i32),
+            type_name: (kind == Type::Message).then(|| ".p.Other".into()),
+            ..Default::default()
         }
     }
 
-    fn schema(root: &str, fields: Vec<Field>) -> Schema {
-        let message = Descriptor { name: Some("M".into()), fields, nested: Vec::new() };
+    fn schema(root: &str, field: Vec<FieldDescriptorProto>) -> Schema {
+        let message = DescriptorProto { name: Some("M".into()), field, ..Default::default() };
         Schema { root: root.into(), messages: BTreeMap::from([("p.M".to_owned(), message)]) }
     }
 
     #[test]
     fn a_field_number_keeps_its_encoding() {
-        let base = || schema("p.M", vec![field("a", 1, 5, 1), field("b", 2, 9, 1)]);
+        use Label::{Optional, Repeated, Required};
+        use Type::{Bytes, Int32, Int64, Message, Sint32, String};
+        let base = || schema("p.M", vec![field("a", 1, Int32, Optional), field("b", 2, String, Optional)]);
         let reads = |fields| can_read(&schema("p.M", fields), &base());
+        let renamed = field("renamed", 2, Bytes, Optional);
         assert_eq!(
-            reads(vec![field("a", 1, 3, 1), field("renamed", 2, 12, 1), field("c", 3, 11, 3)]),
+            reads(vec![field("a", 1, Int64, Optional), renamed, field("c", 3, Message, Repeated)]),
             Ok(())
         );
         assert_eq!(reads(vec![]), Ok(()));
-        assert_eq!(reads(vec![field("a", 1, 17, 1)]).unwrap_err(), "p.M.a: number 1 had another type");
-        assert!(reads(vec![field("a", 1, 5, 3)]).unwrap_err().contains("a list"));
-        assert!(reads(vec![field("c", 3, 5, 2)]).unwrap_err().contains("required"));
+        let other = reads(vec![field("a", 1, Sint32, Optional)]);
+        assert_eq!(other.unwrap_err(), "p.M.a: number 1 had another type");
+        assert!(reads(vec![field("a", 1, Int32, Repeated)]).unwrap_err().contains("a list"));
+        assert!(reads(vec![field("c", 3, Int32, Required)]).unwrap_err().contains("required"));
         assert!(can_read(&schema("p.N", vec![]), &base()).unwrap_err().contains("root"));
+    }
+
+    /// As clients describe a message: Pulsar's JSON around the descriptors of its file and those that it imports. Here message
+    /// `p.Out` with a field and message `In` nested in it.
+    #[test]
+    fn pulsars_json_is_read_with_messages_nested_in_others() {
+        const DESCRIPTORS: &str = "ChsSAXAiFgoDT3V0EgkKAWEYASABKAUaBAoCSW4=";
+        let parse = |root: &str| {
+            let json = serde_json::json!({ "fileDescriptorSet": DESCRIPTORS, "rootMessageTypeName": root });
+            Schema::parse(json.to_string().as_bytes())
+        };
+        let schema = parse("p.Out").expect("a schema");
+        assert_eq!(schema.messages.keys().collect::<Vec<_>>(), ["p.Out", "p.Out.In"]);
+        assert_eq!(schema.messages["p.Out"].field, [field("a", 1, Type::Int32, Label::Optional)]);
+        assert_eq!(can_read(&schema, &schema), Ok(()));
+        assert!(parse("p.Other").is_err());
     }
 }
