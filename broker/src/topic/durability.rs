@@ -28,6 +28,9 @@ const BYTES_PER_SECOND: u64 = 32 << 20;
 /// Pause after a write that failed.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// For this long an acknowledgement whose client waits for the answer is tried; well below what clients wait for an answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Told by a write task: this subscription's write has ended.
 pub(crate) struct Stored(pub Name);
 
@@ -70,7 +73,10 @@ pub(crate) struct Durability {
     due: Option<Duration>,
     /// No write begins earlier.
     not_before: Duration,
-    waiters: VecDeque<(u64, Waiter)>,
+    /// In the order in which they came, with the version and the time at which they did.
+    waiters: VecDeque<(u64, Duration, Waiter)>,
+    /// Why the last write failed; `None` once one went well.
+    last_error: Option<String>,
 }
 
 impl Durability {
@@ -87,6 +93,7 @@ impl Durability {
             due: None,
             not_before: Duration::ZERO,
             waiters: VecDeque::new(),
+            last_error: None,
         }
     }
 
@@ -100,7 +107,7 @@ impl Durability {
         self.version += 1;
         match waiter {
             Some(waiter) => {
-                self.waiters.push_back((self.version, waiter));
+                self.waiters.push_back((self.version, now, waiter));
                 self.due = Some(now);
             }
             None => {
@@ -122,7 +129,9 @@ impl Durability {
     }
 
     pub(crate) fn deadline(&self) -> Option<Duration> {
-        self.due.filter(|_| self.write.is_none()).map(|due| due.max(self.not_before))
+        let write = self.due.filter(|_| self.write.is_none()).map(|due| due.max(self.not_before));
+        let overdue = self.waiters.front().map(|(_, since, _)| *since + PATIENCE);
+        write.into_iter().chain(overdue).min()
     }
 
     /// Begins a write if one is due.
@@ -171,13 +180,26 @@ impl Durability {
                 if matches!(error, CursorError::TooLarge { .. }) {
                     self.refuse(&error.to_string());
                 }
+                self.last_error = Some(error.to_string());
                 self.due = Some(now + RETRY_AFTER);
                 Ok(false)
             }
         }
     }
 
+    /// Answers those who have waited too long with an error. What they acknowledged is acknowledged, may be durable, and is
+    /// tried further; asked again, they wait again.
+    pub(crate) fn refuse_overdue(&mut self, now: Duration) {
+        while self.waiters.front().is_some_and(|(_, since, _)| *since + PATIENCE <= now) {
+            let Some((.., waiter)) = self.waiters.pop_front() else { return };
+            let reason = self.last_error.as_deref().unwrap_or("the bookies did not answer yet");
+            let text = format!("not known to be durable within {PATIENCE:?}: {reason}; acknowledge it again");
+            waiter.answer(Some((api::ServerError::PersistenceError, text)));
+        }
+    }
+
     fn written(&mut self) {
+        self.last_error = None;
         (self.durable, self.durable_mark) = (self.writing, self.writing_mark);
         self.answer(None);
     }
@@ -189,8 +211,8 @@ impl Durability {
 
     /// Answers those who wait for what was written last.
     fn answer(&mut self, error: Option<(api::ServerError, String)>) {
-        while self.waiters.front().is_some_and(|(version, _)| *version <= self.writing) {
-            if let Some((_, waiter)) = self.waiters.pop_front() {
+        while self.waiters.front().is_some_and(|(version, ..)| *version <= self.writing) {
+            if let Some((.., waiter)) = self.waiters.pop_front() {
                 waiter.answer(error.clone());
             }
         }
@@ -256,6 +278,7 @@ impl Topic {
         for (name, subscription) in &mut self.subscriptions {
             if let Some(durability) = &mut subscription.durability {
                 durability.write_if_due(&subscription.cursor, name, &self.stored, now);
+                durability.refuse_overdue(now);
             }
         }
     }

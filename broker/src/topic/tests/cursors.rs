@@ -1,7 +1,10 @@
+use std::time::Duration;
+
 use super::support::*;
 use crate::topic::*;
-use magnetar_proto::pulsar::Command;
+use magnetar_proto::ids::Position;
 use magnetar_proto::pulsar::api::command_ack::AckType;
+use magnetar_proto::pulsar::{Command, api};
 
 /// What a crash leaves is what was durable: the new owner fences the old one, which is never told to close.
 async fn crash(world: &World) -> Handle {
@@ -35,10 +38,7 @@ async fn acknowledgements_without_an_answer_are_written_after_a_while_and_at_clo
     producer.send_all(numbers(0..3)).await;
     let mut consumer = Peer::consuming(&topic, SubscriptionType::Exclusive).await;
     let got = consumer.messages(3).await;
-    let quietly = |position| magnetar_proto::pulsar::api::CommandAck {
-        message_id: vec![id(position)],
-        ..Default::default()
-    };
+    let quietly = |position| api::CommandAck { message_id: vec![id(position)], ..Default::default() };
     assert!(world.clock.sleepers() <= 1, "an idle topic needs no timer but that of its ledger's age");
     topic.ack(consumer.consumer(0), quietly(got[0].position));
     topic.subscriptions().await.unwrap();
@@ -106,10 +106,7 @@ async fn seek_sends_consumers_away_and_starts_at_the_wanted_entry() {
     let topic = world.topic().await;
     let mut producer = Peer::producing(&topic).await;
     for n in 0..10u64 {
-        let metadata = magnetar_proto::pulsar::api::MessageMetadata {
-            publish_time: 1_000 + n * 10,
-            ..Default::default()
-        };
+        let metadata = api::MessageMetadata { publish_time: 1_000 + n * 10, ..Default::default() };
         producer.send_with(&n.to_string(), metadata);
     }
     let at = producer.receipts(10).await;
@@ -158,7 +155,7 @@ async fn a_reader_that_seeks_is_waited_for_a_while() {
     producer.send_all(["new"]).await;
     assert_eq!(peer.texts(1).await, ["new"]);
     topic.seek(peer.consumer(0), SeekTarget::Id(StartPosition::Earliest)).await.unwrap();
-    world.clock.advance(std::time::Duration::from_secs(60));
+    world.clock.advance(Duration::from_secs(60));
     while !topic.subscriptions().await.unwrap().is_empty() {}
 }
 
@@ -248,4 +245,38 @@ async fn administrators_skip_expire_peek_and_reset() {
     topic.close_consumer(consumer.consumer(0)).await.unwrap();
     topic.delete_subscription("s", false).await.unwrap();
     assert!(topic.subscriptions().await.unwrap().is_empty());
+}
+
+/// It used to wait for as long as the bookies were away, and its client with it.
+#[tokio::test]
+async fn an_acknowledgement_that_cannot_be_made_durable_is_answered_with_an_error_and_may_be_repeated() {
+    let world = World::start().await;
+    let topic = world.topic().await;
+    let mut peer = Peer::consuming(&topic, SubscriptionType::Shared).await;
+    let sent = Peer::producing(&topic).await.send_all(["a"]).await;
+    peer.message().await;
+    world.set_read_only(true).await;
+    assert_eq!(answer(&world, &mut peer, sent[0]).await, Some(api::ServerError::PersistenceError));
+
+    world.set_read_only(false).await;
+    let again = async { while answer(&world, &mut peer, sent[0]).await.is_some() {} };
+    tokio::time::timeout(Duration::from_secs(20), again).await.expect("it becomes durable");
+}
+
+/// What an acknowledgement is answered with, while time passes.
+async fn answer(world: &World, peer: &mut Peer, position: Position) -> Option<api::ServerError> {
+    let ack = api::CommandAck { message_id: vec![id(position)], request_id: Some(7), ..Default::default() };
+    peer.topic.ack(peer.consumer(0), ack);
+    let answered = async {
+        loop {
+            for (command, _) in peer.pending().await {
+                if let Command::AckResponse(response) = command {
+                    return response.error.map(|_| response.error());
+                }
+            }
+            world.clock.advance(Duration::from_millis(100));
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), answered).await.expect("an answer")
 }

@@ -10,6 +10,7 @@ use magnetar_bookie::{Bookie, Config};
 use magnetar_common::Environment;
 use magnetar_common::budget::ByteBudget;
 use magnetar_common::clock::ManualClock;
+use magnetar_common::layout;
 use magnetar_common::metadata::{MemoryStore, SharedMetadata};
 use magnetar_ledger::{Client, ClientConfig};
 use magnetar_proto::bookkeeper::BookieId;
@@ -43,7 +44,7 @@ impl StoreElsewhere for Nowhere {
 pub(super) struct World {
     pub env: TopicEnv,
     pub clock: Arc<ManualClock>,
-    _bookies: Vec<Bookie>,
+    bookies: Vec<Bookie>,
     _dir: TempDir,
 }
 
@@ -74,7 +75,7 @@ impl World {
             compactions: Arc::new(tokio::sync::Semaphore::new(1)),
             elsewhere: Arc::new(Nowhere),
         };
-        World { env, clock, _bookies: bookies, _dir: dir }
+        World { env, clock, bookies, _dir: dir }
     }
 
     pub(super) async fn topic(&self) -> Handle {
@@ -83,6 +84,15 @@ impl World {
 
     pub(super) async fn named(&self, name: &str) -> Handle {
         open(self.env.clone(), name.parse().unwrap()).await.unwrap()
+    }
+
+    /// Lets no bookie take entries, or all of them; returns when all have announced it.
+    pub(super) async fn set_read_only(&self, read_only: bool) {
+        self.bookies.iter().for_each(|bookie| bookie.set_read_only(read_only));
+        let metadata = &self.env.managed_ledgers.metadata;
+        let announced = async || metadata.children(layout::BOOKIES_READ_ONLY).await.unwrap().len();
+        let expected = if read_only { self.bookies.len() } else { 0 };
+        until("the bookies announce it", async || announced().await == expected).await;
     }
 
     /// Closes the topic and loads it again.
