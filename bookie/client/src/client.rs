@@ -84,6 +84,27 @@ impl Client {
     /// Creates an open ledger on `ensemble` writable bookies, chosen by [`placement`](crate::placement). Its record is durable
     /// when this returns; cancelled half-way it may leave an empty ledger behind.
     pub async fn create(&self, options: LedgerOptions) -> Result<Writer, LedgerError> {
+        loop {
+            let id = self.new_id().await?;
+            if let Some(writer) = self.create_as(id, options.clone()).await? {
+                return Ok(writer);
+            }
+            tracing::warn!(ledger = %id, "a ledger of this id exists already; taking another id");
+        }
+    }
+
+    /// An id for [`Self::create_as`] that nobody else was given.
+    pub async fn new_id(&self) -> Result<LedgerId, LedgerError> {
+        Ok(ids::next(self.metadata_store()).await?)
+    }
+
+    /// As [`Self::create`], under an id of [`Self::new_id`]: whoever has noted that first finds the ledger, whatever happens.
+    /// `None`: there is a ledger of this id, and it is somebody else's.
+    pub async fn create_as(
+        &self,
+        id: LedgerId,
+        options: LedgerOptions,
+    ) -> Result<Option<Writer>, LedgerError> {
         let invalid = |error: &dyn std::fmt::Display| MetadataError::Unavailable(error.to_string());
         let quorum = Quorum::new(options.ensemble, options.write_quorum, options.ack_quorum)
             .map_err(|error| invalid(&error))?;
@@ -101,13 +122,9 @@ impl Client {
             custom: options.custom,
             c_token: i64::try_from(random).ok(),
         };
-        loop {
-            let id = ids::next(self.metadata_store()).await?;
-            if let Some(version) = metadata::create(self.metadata_store(), id, &record).await? {
-                return Ok(Writer::new(self.clone(), id, quorum, Versioned { metadata: record, version }));
-            }
-            tracing::warn!(ledger = %id, "a ledger of this id exists already; taking another id");
-        }
+        let created = metadata::create(self.metadata_store(), id, &record).await?;
+        Ok(created
+            .map(|version| Writer::new(self.clone(), id, quorum, Versioned { metadata: record, version })))
     }
 
     /// Opens a ledger for reading without disturbing its writer. Of a ledger that is not closed, the entries up to the last

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use magnetar_proto::ids::Position;
 
 use super::actor::Topic;
+use super::compaction;
 use super::error::TopicError;
 use super::mailbox::Admin;
 use super::request::{LastMessageId, Name, PeekedEntry, SubscriptionType};
@@ -35,6 +36,7 @@ impl Topic {
             }
             Admin::DeleteSubscription(name, force, reply) => {
                 let result = match self.subscriptions.get(name.as_str()) {
+                    None if name == compaction::CURSOR => self.end_compaction().await,
                     None => Err(TopicError::SubscriptionNotFound(name)),
                     Some(s) if !force && !s.consumers.is_empty() => {
                         Err(TopicError::InUse(format!("subscription '{name}' has consumers connected")))

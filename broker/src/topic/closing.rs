@@ -124,11 +124,12 @@ impl Topic {
     }
 
     async fn delete_all(self) -> Result<(), TopicError> {
+        let of = self.compacted_options();
         if let Some(deduplication) = self.deduplication {
             deduplication.delete().await?;
         }
         if let Some(compaction) = self.compaction {
-            compaction.delete(&self.env.managed_ledgers.ledgers).await?;
+            compaction.delete(&self.env.managed_ledgers.ledgers, &of).await?;
         }
         for (_, state) in self.subscriptions {
             if let Some(durability) = state.durability {

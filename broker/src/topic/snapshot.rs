@@ -1,6 +1,9 @@
 //! A topic's state as stats.
 
+use std::collections::BTreeMap;
+
 use super::actor::Topic;
+use super::compaction::{self, Compaction};
 use super::consumer::Consumer;
 use super::error::TopicError;
 use super::producers::Producer;
@@ -55,6 +58,17 @@ impl Topic {
             stats.non_contiguous_deleted_messages_ranges += one.non_contiguous_deleted_messages_ranges;
             stats.subscriptions.insert(subscription.name.to_string(), one);
         }
+        if let Some(compaction) = &self.compaction {
+            let msg_backlog = list.count_after(compaction.mark_delete());
+            let of_compaction = SubscriptionStats {
+                msg_backlog,
+                backlog_size: self.ml.bytes_after(compaction.mark_delete()) as i64,
+                msg_backlog_no_delayed: msg_backlog,
+                is_durable: true,
+                ..SubscriptionStats::default()
+            };
+            stats.subscriptions.insert(compaction::CURSOR.to_owned(), of_compaction);
+        }
         stats
     }
 
@@ -83,6 +97,11 @@ impl Topic {
             })
             .collect();
         let current = last.filter(|p| list.get(p.ledger_id).is_some_and(|info| info.entries().is_none()));
+        let mut cursors: BTreeMap<_, _> =
+            self.subscriptions.values().map(|s| (s.name.to_string(), cursor(s, list))).collect();
+        if let Some(compaction) = &self.compaction {
+            cursors.insert(compaction::CURSOR.to_owned(), of_compaction(compaction, list));
+        }
         let compacted = self.compaction.as_ref().and_then(|compaction| compaction.compacted());
         let closed_size: u64 = ledgers.iter().map(|ledger| ledger.size).sum();
         InternalStats {
@@ -97,7 +116,7 @@ impl Topic {
             last_confirmed_entry: last.map_or_else(|| list.latest().to_string(), |p| p.to_string()),
             state: if self.terminated { "Terminated" } else { "LedgerOpened" }.into(),
             ledgers,
-            cursors: self.subscriptions.values().map(|s| (s.name.to_string(), cursor(s, list))).collect(),
+            cursors,
             compacted_ledger: LedgerInternalStats {
                 ledger_id: compacted.map_or(-1, |compacted| compacted.ledger().to_wire()),
                 ..Default::default()
@@ -224,6 +243,20 @@ pub(super) fn consumer_stats(
         last_consumed_flow_timestamp: consumer.last_flow_ms,
         metadata: consumer.metadata.clone(),
         ..ConsumerStats::default()
+    }
+}
+
+/// Compaction's own cursor, as Pulsar shows it: it names the compacted ledger, and holds the log.
+fn of_compaction(compaction: &Compaction, list: &LedgerList) -> CursorInternalStats {
+    CursorInternalStats {
+        mark_delete_position: compaction.mark_delete().to_string(),
+        cursor_ledger: -1,
+        cursor_ledger_last_entry: -1,
+        individually_deleted_messages: "[]".into(),
+        state: "Open".into(),
+        number_of_entries_since_first_not_acked_message: list.count_after(compaction.mark_delete()),
+        properties: compaction.properties(),
+        ..CursorInternalStats::default()
     }
 }
 

@@ -13,6 +13,7 @@ use super::compacted::Compacted;
 use super::content::look;
 use super::entry;
 use super::newest::{Kept, Newest, TooManyKeys};
+use super::options::is_of_same_topic;
 use crate::managed_ledger::{MlError, MlReader};
 use magnetar_common::clock::SharedClock;
 use magnetar_proto::pulsar::entry::{EntryError, headers_and_payload};
@@ -34,7 +35,7 @@ pub(crate) struct Event {
 }
 
 pub(super) enum What {
-    /// A ledger was made. Nothing is written to it before the task has recorded that it may have to be deleted.
+    /// A ledger is to be made, and then: was made. The job goes on once the task has recorded that it may have to be deleted.
     Began {
         ledger: LedgerId,
         go: oneshot::Sender<()>,
@@ -64,6 +65,8 @@ enum JobError {
     Entry(Position, EntryError),
     #[error("the topic ends at {0:?}, before {1}")]
     Short(Option<Position>, Position),
+    #[error("ledger {0} exists, and is somebody else's")]
+    IdTaken(LedgerId),
     #[error("the topic was closed")]
     Closed,
 }
@@ -79,6 +82,7 @@ pub(super) struct Job {
     /// The new horizon, confirmed.
     pub(super) to: Position,
     pub(super) partition: Option<i32>,
+    /// They tell whose ledger it is.
     pub(super) options: LedgerOptions,
     /// Ledgers that nobody needs any more.
     pub(super) leftovers: Vec<LedgerId>,
@@ -106,7 +110,7 @@ impl Job {
 
     /// Deletes what nobody will read. If that fails now, the ledger is named as a leftover.
     async fn discard(&self, ledger: LedgerId) {
-        if let Err(error) = delete(&self.client, ledger).await {
+        if let Err(error) = delete(&self.client, ledger, &self.options).await {
             tracing::warn!(%ledger, %error, "delete the ledger of a compaction that was given up");
         }
     }
@@ -115,12 +119,11 @@ impl Job {
         let _slot = self.slots.acquire().await.map_err(|_| JobError::Closed)?;
         let began = self.clock.now();
         for leftover in &self.leftovers {
-            delete(&self.client, *leftover).await?;
+            delete(&self.client, *leftover, &self.options).await?;
         }
         let newest = self.find_newest().await?;
-        let writer = self.client.create(self.options.clone()).await?;
-        let ledger = writer.id();
-        match self.fill(writer, &newest).await {
+        let ledger = self.client.new_id().await?;
+        match self.fill(ledger, &newest).await {
             Ok(removed) => {
                 let took = self.clock.now().saturating_sub(began);
                 Ok(Finished { ledger, horizon: self.to, removed, took })
@@ -132,13 +135,22 @@ impl Job {
         }
     }
 
-    async fn fill(&self, mut writer: Writer, newest: &Newest) -> Result<u64, JobError> {
-        let (go, gone) = oneshot::channel();
-        self.tell(What::Began { ledger: writer.id(), go })?;
-        gone.await.map_err(|_| JobError::Closed)?;
+    /// The ledger is recorded before it is made, so that no crash leaves one that nobody knows of; and again after, so that an
+    /// owner that was replaced in between learns of it while the ledger can still be given up.
+    async fn fill(&self, ledger: LedgerId, newest: &Newest) -> Result<u64, JobError> {
+        self.record(ledger).await?;
+        let created = self.client.create_as(ledger, self.options.clone()).await?;
+        let mut writer = created.ok_or(JobError::IdTaken(ledger))?;
+        self.record(ledger).await?;
         let removed = self.write(newest, &mut writer).await?;
         writer.close().await?;
         Ok(removed)
+    }
+
+    async fn record(&self, ledger: LedgerId) -> Result<(), JobError> {
+        let (go, gone) = oneshot::channel();
+        self.tell(What::Began { ledger, go })?;
+        gone.await.map_err(|_| JobError::Closed)
     }
 
     async fn find_newest(&self) -> Result<Newest, JobError> {
@@ -175,8 +187,21 @@ impl Job {
     }
 }
 
-/// A missing one is fine.
-pub(super) async fn delete(client: &Client, ledger: LedgerId) -> Result<(), LedgerError> {
+/// Deletes a ledger whose own record says that it is of this topic's compactions, as `options` do. A missing one is fine;
+/// one of somebody else stays.
+pub(super) async fn delete(
+    client: &Client,
+    ledger: LedgerId,
+    options: &LedgerOptions,
+) -> Result<(), LedgerError> {
+    let metadata = match client.metadata(ledger).await {
+        Err(LedgerError::NoSuchLedger(_)) => return Ok(()),
+        found => found?,
+    };
+    if !is_of_same_topic(&metadata.custom, &options.custom) {
+        tracing::warn!(%ledger, "a compaction named a ledger that is not its topic's; it stays");
+        return Ok(());
+    }
     match client.delete(ledger).await {
         Err(LedgerError::NoSuchLedger(_)) => Ok(()),
         other => other,

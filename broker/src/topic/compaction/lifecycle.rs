@@ -1,11 +1,12 @@
 //! Compaction in the topic's task: when it begins, what its steps make durable, and its end.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use magnetar_ledger::Client;
-use magnetar_proto::ids::{LedgerId, Position};
+use magnetar_ledger::{Client, LedgerOptions};
+use magnetar_proto::ids::{EntryId, LedgerId, Position};
 
 use super::compacted::Compacted;
 use super::job::{self, Event, Finished, Job, KEYS_BYTES_MAX, What};
@@ -23,6 +24,16 @@ impl Compaction {
     /// What must not be trimmed.
     pub(crate) fn durable_mark_delete(&self) -> MarkDelete {
         self.durability.durable_mark_delete()
+    }
+
+    /// Up to there everything was compacted.
+    pub(crate) fn mark_delete(&self) -> MarkDelete {
+        self.cursor.mark_delete()
+    }
+
+    /// What the cursor names.
+    pub(crate) fn properties(&self) -> BTreeMap<String, i64> {
+        self.cursor.properties().iter().cloned().collect()
     }
 
     pub(crate) fn deadline(&self) -> Option<Duration> {
@@ -57,10 +68,10 @@ impl Compaction {
     }
 
     /// Deletes what was compacted, and the cursor.
-    pub(crate) async fn delete(mut self, client: &Client) -> Result<(), TopicError> {
+    pub(crate) async fn delete(mut self, client: &Client, of: &LedgerOptions) -> Result<(), TopicError> {
         self.stop();
         for ledger in self.leftovers.iter().copied().chain(self.compacted.as_ref().map(Compacted::ledger)) {
-            let deleted = job::delete(client, ledger).await;
+            let deleted = job::delete(client, ledger, of).await;
             deleted.map_err(|error| TopicError::Persistence(error.to_string()))?;
         }
         self.durability.delete().await
@@ -84,11 +95,18 @@ impl Topic {
         Compacted::new(client, self.env.config.password.clone(), ledger, horizon)
     }
 
+    /// What the records of this topic's compacted ledgers say, but for how far they go.
+    pub(crate) fn compacted_options(&self) -> LedgerOptions {
+        let anywhere = Position { ledger_id: LedgerId(0), entry_id: EntryId::ZERO };
+        options(&self.env.config, &self.name, anywhere, self.partition)
+    }
+
     /// Deletes a ledger without waiting. If that fails, it is still named as a leftover.
     fn delete_beside(&self, ledger: LedgerId) {
         let (client, topic) = (self.env.managed_ledgers.ledgers.clone(), self.name.clone());
+        let of = self.compacted_options();
         tokio::spawn(async move {
-            if let Err(error) = job::delete(&client, ledger).await {
+            if let Err(error) = job::delete(&client, ledger, &of).await {
                 tracing::warn!(%topic, %ledger, %error, "delete a compacted ledger; it is tried again later");
             }
         });
@@ -265,6 +283,22 @@ impl Topic {
 
     pub(crate) fn compaction_status(&self) -> CompactionStatus {
         self.compaction.as_ref().map(|compaction| compaction.status()).unwrap_or_default()
+    }
+
+    /// Ends compaction, as deleting Pulsar's subscription of that name does: readers get the log as it is, and it is held no
+    /// longer. `NotAllowed` while a policy asks for compaction.
+    pub(crate) async fn end_compaction(&mut self) -> Result<(), TopicError> {
+        if self.policies.compaction_threshold.is_some() {
+            let reason = "the compaction threshold asks for it; remove that policy first";
+            return Err(TopicError::NotAllowed(reason.into()));
+        }
+        self.forget_compacted().await?;
+        let of = self.compacted_options();
+        let Some(compaction) = self.compaction.take() else {
+            return Err(TopicError::SubscriptionNotFound(CURSOR.into()));
+        };
+        self.trim_due = true;
+        compaction.delete(&self.env.managed_ledgers.ledgers, &of).await
     }
 
     /// Lets go of what was compacted: everything up to now is to go.

@@ -226,6 +226,44 @@ async fn a_threshold_starts_compaction_by_itself_and_holds_the_log_until_then() 
 }
 
 #[tokio::test]
+async fn compactions_cursor_is_shown_and_whoever_deletes_it_ends_compaction_and_frees_the_log() {
+    let world = with_small_ledgers().await;
+    let topic = world.topic().await;
+    let threshold = TopicPolicies { compaction_threshold: Some(1), ..Default::default() };
+    topic.set_policies(threshold);
+    let mut producer = Peer::producing(&topic).await;
+    let messages = [("a", "1"), ("a", "2"), ("b", "1"), ("b", "2"), ("c", "1"), ("c", "2")];
+    publish(&mut producer, &messages).await;
+    world.clock.advance(Duration::from_secs(11));
+    until("it was compacted", async || {
+        topic.compaction_status().await.unwrap().status == CompactionState::Success
+    })
+    .await;
+    publish(&mut producer, &messages[..2]).await;
+    let cursor = |stats: InternalStats| stats.cursors.get("__compaction").cloned();
+    let shown = cursor(topic.internal_stats().await.unwrap()).expect("it is shown");
+    assert_eq!(shown.number_of_entries_since_first_not_acked_message, 2);
+    assert!(shown.properties.contains_key("CompactedTopicLedger"), "{shown:?}");
+    assert_eq!(topic.stats().await.unwrap().subscriptions["__compaction"].msg_backlog, 2);
+
+    let refused = topic.delete_subscription("__compaction", false).await;
+    assert!(matches!(refused, Err(TopicError::NotAllowed(_))), "a policy asks for it: {refused:?}");
+    topic.set_policies(TopicPolicies::default());
+    topic.delete_subscription("__compaction", false).await.unwrap();
+    assert!(cursor(topic.internal_stats().await.unwrap()).is_none());
+    assert!(topic.delete_subscription("__compaction", false).await.is_err(), "it is gone");
+    publish(&mut producer, &messages).await;
+    until("only the ledger in use is left", async || ledgers_in_store(&world).await <= 2).await;
+    let topic = world.reload(&topic).await;
+    assert!(cursor(topic.internal_stats().await.unwrap()).is_none(), "also after a restart");
+    // It may begin anew.
+    hold(&topic).await;
+    publish(&mut Peer::producing(&topic).await, &[("x", "1"), ("x", "2")]).await;
+    assert_eq!(compact(&topic).await, CompactionState::Success);
+    assert_eq!(texts(&topic).await.last().map(String::as_str), Some("2"));
+}
+
+#[tokio::test]
 async fn the_name_of_the_cursor_is_not_for_clients_and_shared_subscriptions_read_everything() {
     let world = World::start().await;
     let topic = world.topic().await;
