@@ -98,6 +98,10 @@ impl World {
         let positions: Vec<Position> = wanted.iter().map(|n| at(*n)).collect();
         let actions = self.dispatcher.redeliver(id, Some(&positions));
         self.check_rewind(id, &actions);
+        if self.kind.is_single() && self.dispatcher.active() == Some(id) {
+            // Who has what is not tracked there: what the active consumer names counts.
+            wanted.iter().for_each(|n| *self.given_back.entry(*n).or_default() += 1);
+        }
         self.give_back(|n, holder| holder == id && wanted.contains(&n));
         self.apply(&actions);
     }
