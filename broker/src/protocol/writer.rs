@@ -1,5 +1,5 @@
 //! The task that writes one connection's frames: everything queued meanwhile leaves with as few system calls as
-//! possible, command headers and small payloads from one reused buffer, other payloads from where they are.
+//! possible, command headers from one reused buffer, payloads from where they are.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -14,12 +14,8 @@ use super::outbound::{Outbound, Queued, State};
 /// Slices handed to one system call; Linux takes no more (`UIO_MAXIOV`).
 const SLICES_MAX: usize = 1024;
 
-/// A payload up to this size is copied behind its header: two slices of their own cost the kernel more than the copy.
-const COPIED_BYTES_MAX: usize = 512;
-
-/// As much as the buffer takes before a write; it is given back when a burst made it twice as large, for an idle connection
-/// shall cost little.
-const BUFFERED_BYTES: usize = 64 * 1024;
+/// The header buffer is given back when a burst made it larger than this: an idle connection shall cost little.
+const HEADER_BYTES_KEPT: usize = 64 * 1024;
 
 /// Writes until the connection is closed and drained, aborted, or broken. `on_writable` is called when dispatchers
 /// that were refused may go on.
@@ -51,7 +47,7 @@ async fn drain(
                 on_writable();
             }
         }
-        if headers.capacity() > 2 * BUFFERED_BYTES {
+        if headers.capacity() > HEADER_BYTES_KEPT {
             headers = BytesMut::new();
         }
     }
@@ -73,18 +69,14 @@ async fn write_some(
     headers.clear();
     let mut segments = Vec::new();
     let mut cost = 0;
-    // Frames without payload, or with a small one, run together into one slice; others need two.
-    while 2 * segments.len() + 2 < SLICES_MAX && headers.len() < BUFFERED_BYTES {
+    // Headers of frames without payload run together into one slice; a frame with one needs two.
+    while 2 * segments.len() + 2 < SLICES_MAX {
         let Some(queued) = frames.pop_front() else { break };
         cost += queued.cost();
         if queued.payload.is_empty() {
             frame::encode(queued.command, headers);
         } else {
             frame::encode_with_payload(queued.command, queued.payload.len(), headers);
-            if queued.payload.len() <= COPIED_BYTES_MAX {
-                headers.extend_from_slice(&queued.payload);
-                continue;
-            }
             segments.push(Segment { header_end: headers.len(), payload: queued.payload });
         }
     }
@@ -124,17 +116,12 @@ mod tests {
     use super::super::outbound::ConnectionId;
     use super::*;
 
-    /// None, one that is copied, and one that is not.
-    fn payload_bytes(sequence_id: u64) -> usize {
-        [0, 100, COPIED_BYTES_MAX + 1][sequence_id as usize % 3]
-    }
-
     #[tokio::test]
     async fn frames_arrive_in_order_with_their_payloads_however_small_the_socket_buffer() {
         let outbound = Outbound::new(ConnectionId(1), "test");
         for sequence_id in 0..2_000 {
             let command = api::CommandSend { producer_id: 1, sequence_id, ..Default::default() };
-            let payload = Bytes::from(vec![7; payload_bytes(sequence_id)]);
+            let payload = Bytes::from(vec![7; (sequence_id % 3) as usize]);
             outbound.send_with_payload(command.into(), payload);
         }
         outbound.close();
@@ -151,7 +138,7 @@ mod tests {
             };
             let Command::Send(send) = received.command else { panic!("{:?}", received.command) };
             assert_eq!(send.sequence_id, expected);
-            assert_eq!(received.payload.map_or(0, |payload| payload.len()), payload_bytes(expected));
+            assert_eq!(received.payload.map_or(0, |payload| payload.len()), (expected % 3) as usize);
         }
         writing.await.expect("no panic").expect("no error");
     }
