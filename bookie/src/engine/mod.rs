@@ -175,9 +175,10 @@ impl<T: Send + 'static> Engine<T> {
         failed.map_or(flushed, Err)
     }
 
-    /// Ends the threads without flushing: what a crash does. Does not wait for them.
+    /// Ends the threads without flushing: what a crash does. Waits for those of the journal, because the directory may be
+    /// somebody else's afterwards; blocks for as long as the disk takes to write what is queued.
     pub(crate) fn abandon(&self) {
         self.flush.stop();
-        self.journal.request_stop();
+        self.journal.stop();
     }
 }

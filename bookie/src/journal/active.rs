@@ -54,12 +54,22 @@ impl Active {
         self.position > self.first_record && self.position + bytes > segment_bytes
     }
 
+    /// Whether it is time to think of the next segment.
+    pub(super) fn is_half_full(&self, segment_bytes: u64) -> bool {
+        self.position > segment_bytes / 2
+    }
+
+    /// Whether a batch of `bytes` is written to blocks that are merely reserved.
+    pub(super) fn is_large(bytes: u64) -> bool {
+        bytes >= LARGE_BATCH_BYTES
+    }
+
     /// Makes the file ready for a batch of `bytes` and returns it with the batch's place.
     pub(super) fn advance(&mut self, bytes: u64, segment_bytes: u64) -> io::Result<(Arc<dyn File>, u64)> {
         let offset = self.position;
         let end = offset + bytes;
         if end > self.written {
-            if bytes < LARGE_BATCH_BYTES {
+            if !Self::is_large(bytes) {
                 self.fill(end, segment_bytes)?;
             } else if end > self.allocated {
                 self.allocated = end.max((self.allocated + ALLOCATE_STEP_BYTES).min(segment_bytes));

@@ -34,7 +34,7 @@ struct Outcome {
 }
 
 /// One life: a few segments of batches, one after the other, until all are durable or the journal has failed; then some
-/// more submissions, and the end.
+/// more submissions, and the end. Without threads, so that the n-th sync is the same one each time.
 fn live(storage: &MemoryStorage, device: JournalDevice) -> Outcome {
     let (end, _) = replayed(storage);
     let (send, done) = mpsc::channel();
@@ -48,7 +48,7 @@ fn live(storage: &MemoryStorage, device: JournalDevice) -> Outcome {
         Options { segment_bytes: 16 << 10, device: DeviceOptions { device, unsafe_no_sync: false } };
     let files: Arc<dyn Storage> = Arc::new(storage.clone());
     let mut completed = Vec::new();
-    let Ok(journal) = Journal::start(files, DIR.as_ref(), instance(), options, end, hooks) else {
+    let Ok(journal) = Journal::start_stepped(files, DIR.as_ref(), instance(), options, end, hooks) else {
         return Outcome { completed, failed: true };
     };
     for n in 1..=RECORDS {
@@ -58,20 +58,20 @@ fn live(storage: &MemoryStorage, device: JournalDevice) -> Outcome {
             records.push(Record::Entry(vec![7; 200 << 10].into()));
         }
         journal.submit(Submission { records, token: Some(n) });
-        // The thread drops the sender when it ends.
-        match done.recv() {
+        while journal.step() {}
+        match done.try_recv() {
             Ok(token) => completed.push(token),
             Err(_) => break,
         }
     }
     let failed = completed.len() < RECORDS as usize;
     if failed {
-        failure.recv().unwrap();
+        failure.try_recv().unwrap();
         (1..=5).for_each(|n| _ = journal.submit(Submission { records: vec![record(n)], token: Some(99) }));
         assert_eq!(journal.wait_durable(journal.last_assigned()), Err(NotDurable));
     }
-    journal.stop();
-    completed.extend(done.iter());
+    while journal.step() {}
+    completed.extend(done.try_iter());
     Outcome { completed, failed }
 }
 

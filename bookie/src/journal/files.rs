@@ -1,5 +1,5 @@
-//! Which segment files exist: the live ones in order, and the free ones waiting to be overwritten. Before a disk is full,
-//! space is taken for the next one.
+//! Which segment files exist: the live ones in order, and the free ones waiting to be overwritten. Each is made ready for
+//! its turn; before a disk is full, space is taken for the next one.
 //!
 //! A free file is only a name; recycling renames it, and its stale records are rejected by their segment id. The
 //! directory is synced when a file takes a live name, never when it loses one: a file that comes back under its old
@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use magnetar_common::storage::{ALIGNMENT, AlignedBuffer, File, Storage};
 
+use super::ahead::Wanted;
 use super::replay::has_no_trace;
 use super::segment::{HEADER_BYTES, SegmentHeader, file_name, free_name};
 
@@ -19,6 +20,9 @@ use super::segment::{HEADER_BYTES, SegmentHeader, file_name, free_name};
 const FREE_FILES_MAX: usize = 4;
 
 const NO_SPACE: &str = "no space for a journal segment: free some on the journal's disk, then start again";
+
+/// Zeros written at a time where a file is prepared: a batch of the segment being written waits for one of them at most.
+const ZEROS: usize = 256 << 10;
 
 /// Enough for a restart on a full disk to fence what it is asked to.
 const SHORT_SPARE_BYTES: u64 = 1 << 20;
@@ -63,35 +67,116 @@ impl Files {
         self.state.lock().expect("nothing panics while holding the segment list")
     }
 
-    /// Makes the file of a new segment, header durable, and returns it with the place of the first record.
-    pub(super) fn begin(&self, header: &SegmentHeader) -> io::Result<(Arc<dyn File>, u64)> {
-        let path = self.dir.join(file_name(header.segment));
-        let recycled = {
-            let mut state = self.lock();
-            state.reserved = (false, false);
-            state.free.pop()
+    /// Begins a segment, in a file that was [prepared](Self::prepare) for it or in one that is made now; returns the file
+    /// with the place of the first record. The header and the file's name are durable then.
+    pub(super) fn begin(
+        &self,
+        header: &SegmentHeader,
+        prepared: Option<Arc<dyn File>>,
+    ) -> io::Result<(Arc<dyn File>, u64)> {
+        let is_prepared = prepared.is_some();
+        let file = match prepared {
+            Some(file) => file,
+            None => self.make(header.segment)?,
         };
-        if let Some(free) = &recycled {
-            self.storage.rename(free, &path)?;
+        let first_record = self.put_header(&*file, &header.encode())?;
+        if !is_prepared {
+            self.storage.sync_dir(&self.dir)?;
         }
-        let file = match (recycled.is_some(), self.direct) {
-            (true, true) => self.storage.open_direct(&path)?,
-            (true, false) => self.storage.open(&path)?,
-            (false, true) => self.storage.create_direct(&path)?,
-            (false, false) => self.storage.create(&path)?,
-        };
+        let mut state = self.lock();
+        state.reserved = (false, false);
+        state.live.push_back(Segment { segment: header.segment, first_sequence: header.first_sequence });
+        Ok((file, first_record))
+    }
+
+    /// Writes what stands at the beginning of a segment's file, durably; returns where the first record goes.
+    fn put_header(&self, file: &dyn File, header: &[u8]) -> io::Result<u64> {
         let mut bytes = AlignedBuffer::with_capacity(HEADER_BYTES);
-        bytes.extend_from_slice(&header.encode());
+        bytes.extend_from_slice(header);
         if self.direct {
             bytes.pad();
         }
-        file.write_all_at(&bytes, 0)?;
-        file.sync_data()?;
+        file.write_durably_at(&bytes, 0)?;
+        Ok(bytes.len() as u64)
+    }
+
+    /// A file under the live name of `segment`, which is not durable.
+    fn make(&self, segment: u64) -> io::Result<Arc<dyn File>> {
+        let path = self.dir.join(file_name(segment));
+        let recycled = self.lock().free.pop();
+        match recycled {
+            Some(free) => {
+                self.storage.rename(&free, &path)?;
+                self.open(&path)
+            }
+            None if self.direct => self.storage.create_direct(&path),
+            None => self.storage.create(&path),
+        }
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        if self.direct { self.storage.open_direct(path) } else { self.storage.open(path) }
+    }
+
+    /// A file under the live name of a segment that is to begin next, its space taken, marked, and its name durable.
+    /// Written from end to end if that is wanted, unless it `is_urgent` before. Blocks.
+    pub(super) fn prepare(
+        &self,
+        wanted: Wanted,
+        segment_bytes: u64,
+        is_urgent: &dyn Fn() -> bool,
+    ) -> io::Result<Arc<dyn File>> {
+        let recycled = self.lock().free.pop();
+        let from = match recycled {
+            Some(free) => free,
+            None => {
+                let path = self.next_free_path();
+                self.storage.create(&path)?;
+                path
+            }
+        };
+        let ready = self.open(&from).and_then(|file| {
+            self.write_ahead(&*file, wanted.filled, segment_bytes, is_urgent)?;
+            self.put_header(&*file, &SegmentHeader::encode_mark(wanted.instance, wanted.segment))?;
+            Ok(file)
+        });
+        let file = ready.inspect_err(|_| self.lock().free.push(from.clone()))?;
+        self.storage.rename(&from, &self.dir.join(file_name(wanted.segment)))?;
         self.storage.sync_dir(&self.dir)?;
-        self.lock()
-            .live
-            .push_back(Segment { segment: header.segment, first_sequence: header.first_sequence });
-        Ok((file, bytes.len() as u64))
+        Ok(file)
+    }
+
+    /// Takes space for a whole segment, and fills what of it was never written.
+    fn write_ahead(
+        &self,
+        file: &dyn File,
+        filled: bool,
+        segment_bytes: u64,
+        is_urgent: &dyn Fn() -> bool,
+    ) -> io::Result<()> {
+        let end = segment_bytes.next_multiple_of(ALIGNMENT as u64);
+        let mut offset = file.first_hole(0)?.min(end) / ALIGNMENT as u64 * ALIGNMENT as u64;
+        if offset == end {
+            return Ok(());
+        }
+        file.allocate(end)?;
+        let mut zeros = AlignedBuffer::default();
+        while filled && offset < end && !is_urgent() {
+            zeros.reserve(ZEROS);
+            while zeros.len() < ZEROS {
+                zeros.extend_from_slice(&[0; ALIGNMENT]);
+            }
+            let length = (end - offset).min(ZEROS as u64);
+            file.write_all_at(&zeros[..length as usize], offset)?;
+            offset += length;
+        }
+        file.sync_data()
+    }
+
+    fn next_free_path(&self) -> PathBuf {
+        let mut state = self.lock();
+        state.next_free_number += 1;
+        self.dir.join(free_name(state.next_free_number))
     }
 
     /// Takes space for the rest of the segment being written, for a whole one after it, and for a short one with which a
@@ -139,11 +224,7 @@ impl Files {
 
     /// A free file that was never written.
     fn add_spare(&self, bytes: u64) -> io::Result<()> {
-        let path = {
-            let mut state = self.lock();
-            state.next_free_number += 1;
-            self.dir.join(free_name(state.next_free_number))
-        };
+        let path = self.next_free_path();
         let file = self.storage.create(&path)?;
         file.allocate(bytes).and_then(|()| file.sync_data()).inspect_err(|_| {
             // What cannot be removed is found and used by the next start.

@@ -3,6 +3,9 @@
 //! It must never know of connections, caches or what a record means beyond its bytes.
 
 mod active;
+mod ahead;
+#[cfg(test)]
+mod ahead_tests;
 mod damage;
 pub(crate) mod device;
 #[cfg(test)]
@@ -29,6 +32,7 @@ use std::thread::JoinHandle;
 
 use magnetar_common::storage::Storage;
 
+use self::ahead::{Ahead, AheadOwner};
 #[cfg(test)]
 pub(crate) use self::damage::Damage;
 pub(crate) use self::device::DeviceOptions;
@@ -45,7 +49,7 @@ use crate::metrics::Metrics;
 pub(crate) struct Journal<T> {
     queue: Arc<queue::Queue<T>>,
     files: Arc<files::Files>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
     segment_bytes: u64,
     /// Instead of the thread, where somebody steps the journal.
     stepped: Option<Stepped<T>>,
@@ -71,7 +75,7 @@ pub(crate) struct Hooks<T> {
 }
 
 impl<T: Send + 'static> Journal<T> {
-    /// Starts the thread on the state that [`replay`] found. New records go to a new segment.
+    /// Starts the threads on the state that [`replay`] found. New records go to a new segment.
     pub(crate) fn start(
         storage: Arc<dyn Storage>,
         dir: &Path,
@@ -80,11 +84,19 @@ impl<T: Send + 'static> Journal<T> {
         replayed: Replayed,
         hooks: Hooks<T>,
     ) -> io::Result<Self> {
-        let mut journal = Self::start_stepped(storage, dir, instance, options, replayed, hooks)?;
-        let Some(stepped) = journal.stepped.take() else { return Ok(journal) };
+        let (mut journal, mut stepped) = Self::assemble(storage, dir, instance, options, replayed, hooks)?;
+        let ahead = Arc::new(Ahead::new(journal.files.clone(), options.segment_bytes, true));
+        // Ends the other thread with this one, whatever the reason.
+        stepped.prepare_with(AheadOwner(ahead.clone()));
         let queue = journal.queue.clone();
-        let thread = std::thread::Builder::new().name("bookie-journal".into());
-        journal.thread = Mutex::new(Some(thread.spawn(move || stepped.run(&queue))?));
+        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new().name(name.into()).spawn(run)
+        };
+        let threads = vec![
+            spawn("bookie-segments", Box::new(move || ahead.run()))?,
+            spawn("bookie-journal", Box::new(move || stepped.run(&queue)))?,
+        ];
+        journal.threads = Mutex::new(threads);
         Ok(journal)
     }
 
@@ -97,6 +109,21 @@ impl<T: Send + 'static> Journal<T> {
         replayed: Replayed,
         hooks: Hooks<T>,
     ) -> io::Result<Self> {
+        let (mut journal, mut stepped) = Self::assemble(storage, dir, instance, options, replayed, hooks)?;
+        let ahead = Ahead::new(journal.files.clone(), options.segment_bytes, false);
+        stepped.prepare_with(AheadOwner(Arc::new(ahead)));
+        journal.stepped = Some(stepped);
+        Ok(journal)
+    }
+
+    fn assemble(
+        storage: Arc<dyn Storage>,
+        dir: &Path,
+        instance: InstanceId,
+        options: Options,
+        replayed: Replayed,
+        hooks: Hooks<T>,
+    ) -> io::Result<(Self, Stepped<T>)> {
         let device = match device::open(&*storage, dir, options.device) {
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {
                 tracing::warn!(%error, "no space to try direct writes in: writing the journal through the page cache until the next start");
@@ -128,9 +155,10 @@ impl<T: Send + 'static> Journal<T> {
             }
             begun => begun?,
         }
-        let stepped = Some(Stepped::new(writer, hooks.complete, hooks.failed));
+        let stepped = Stepped::new(writer, hooks.complete, hooks.failed);
         let segment_bytes = options.segment_bytes;
-        Ok(Journal { queue, files, thread: Mutex::new(None), segment_bytes, stepped })
+        let threads = Mutex::new(Vec::new());
+        Ok((Journal { queue, files, threads, segment_bytes, stepped: None }, stepped))
     }
 
     /// Makes durable what is queued now, at most a batch, and completes its tokens; false when nothing is queued, after
@@ -187,16 +215,12 @@ impl<T: Send + 'static> Journal<T> {
         self.queue.fail();
     }
 
-    /// Like [`Journal::stop`] without waiting.
-    pub(crate) fn request_stop(&self) {
-        self.queue.stop();
-    }
-
-    /// Writes what is queued, ends the thread and waits for it. Blocks. Idempotent.
+    /// Writes what is queued, ends the threads and waits for them. Blocks. Idempotent.
     pub(crate) fn stop(&self) {
         self.queue.stop();
-        let thread = self.thread.lock().expect("nothing panics while holding the thread's handle").take();
-        if let Some(thread) = thread {
+        let threads =
+            std::mem::take(&mut *self.threads.lock().expect("nothing panics while holding the handles"));
+        for thread in threads {
             // A panic of the thread has been reported by the panic hook; there is nothing left to save here.
             let _ = thread.join();
         }

@@ -143,6 +143,7 @@ fn open_headers(
             Ok(header) if header.instance != instance => return Err(ReplayError::Foreign { segment }),
             Ok(header) if header.segment == segment => begun.push(Begun { header, file }),
             Err(HeaderError::Newer { version }) => return Err(ReplayError::Newer { segment, version }),
+            Err(HeaderError::Damaged) if SegmentHeader::is_mark(&bytes, instance, segment) => free.push(path),
             // A recycled or new file whose header did not become durable, or a header that has rotted.
             Ok(_) | Err(HeaderError::Damaged) => match find_record(file.clone(), segment, covered)? {
                 // Its records say themselves which segment they are of.

@@ -6,6 +6,9 @@
 //!
 //! Big-endian; the checksum covers the 44 bytes before it. Records start at byte 512. The header is durable before the
 //! segment's first record is written.
+//!
+//! A file that is made ready before its segment begins has a mark in the header's place: of the same form, under another
+//! magic, without a first sequence. It proves that no record of the segment was written, whatever else the file holds.
 
 use bytes::{Buf, BufMut, BytesMut};
 use magnetar_proto::checksum::crc32c;
@@ -19,6 +22,7 @@ pub(crate) const HEADER_BYTES: usize = 512;
 pub(crate) const VERSION: u32 = 1;
 
 const MAGIC: [u8; 8] = *b"MAGJRNL\n";
+const MARK_MAGIC: [u8; 8] = *b"MAGJNXT\n";
 const CHECKED_BYTES: usize = 44;
 
 /// What a segment file says about itself.
@@ -43,8 +47,23 @@ pub(crate) enum HeaderError {
 impl SegmentHeader {
     /// The header's bytes, padded to [`HEADER_BYTES`].
     pub(crate) fn encode(&self) -> BytesMut {
+        self.encode_as(MAGIC)
+    }
+
+    /// The mark of a file in which `segment` has not begun, padded to [`HEADER_BYTES`].
+    pub(crate) fn encode_mark(instance: InstanceId, segment: u64) -> BytesMut {
+        SegmentHeader { instance, segment, first_sequence: 0 }.encode_as(MARK_MAGIC)
+    }
+
+    /// Whether the bytes are the mark of a file in which `segment` has not begun.
+    pub(crate) fn is_mark(bytes: &[u8], instance: InstanceId, segment: u64) -> bool {
+        let mark = SegmentHeader::encode_mark(instance, segment);
+        bytes.len() >= CHECKED_BYTES + 4 && bytes[..CHECKED_BYTES + 4] == mark[..CHECKED_BYTES + 4]
+    }
+
+    fn encode_as(&self, magic: [u8; 8]) -> BytesMut {
         let mut out = BytesMut::with_capacity(HEADER_BYTES);
-        out.put_slice(&MAGIC);
+        out.put_slice(&magic);
         out.put_u32(VERSION);
         out.put_slice(self.instance.as_bytes());
         out.put_u64(self.segment);
@@ -135,6 +154,23 @@ mod tests {
         bytes[44..48].copy_from_slice(&crc);
         assert_eq!(SegmentHeader::decode(&bytes), Err(HeaderError::Newer { version: 9 }));
         assert_eq!(SegmentHeader::decode(b"short"), Err(HeaderError::Damaged));
+    }
+
+    #[test]
+    fn a_mark_is_no_header_and_counts_for_its_segment_only() {
+        let SegmentHeader { instance, segment, .. } = header();
+        let mark = SegmentHeader::encode_mark(instance, segment);
+        assert_eq!(mark[..8], *b"MAGJNXT\n");
+        assert_eq!(SegmentHeader::decode(&mark), Err(HeaderError::Damaged));
+        assert!(SegmentHeader::is_mark(&mark, instance, segment));
+        assert!(!SegmentHeader::is_mark(&mark, instance, segment + 1));
+        assert!(!SegmentHeader::is_mark(&mark, InstanceId::from_bytes([8; 16]), segment));
+        assert!(!SegmentHeader::is_mark(&header().encode(), instance, segment));
+        for at in 0..CHECKED_BYTES + 4 {
+            let mut damaged = mark.clone();
+            damaged[at] ^= 1;
+            assert!(!SegmentHeader::is_mark(&damaged, instance, segment), "byte {at}");
+        }
     }
 
     #[test]

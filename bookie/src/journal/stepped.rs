@@ -6,6 +6,7 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 
 use super::Complete;
+use super::ahead::AheadOwner;
 use super::queue::Queue;
 use super::writer::Writer;
 
@@ -26,6 +27,12 @@ struct Parts<T> {
 impl<T> Stepped<T> {
     pub(super) fn new(writer: Writer<T>, complete: Complete<T>, failed: Failed) -> Self {
         Stepped { parts: Mutex::new(Parts { writer, complete, failed: Some(failed) }) }
+    }
+
+    /// See [`Writer::prepare_with`].
+    pub(super) fn prepare_with(&mut self, ahead: AheadOwner) {
+        let parts = self.parts.get_mut().unwrap_or_else(PoisonError::into_inner);
+        parts.writer.prepare_with(ahead);
     }
 
     /// Writes until the queue is stopped and drained, or a write fails.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use magnetar_common::storage::AlignedBuffer;
 
 use super::active::Active;
+use super::ahead::{AheadOwner, Wanted};
 use super::device::{Batch, Device};
 use super::files::Files;
 use super::queue::{Queue, Submission};
@@ -25,6 +26,10 @@ const BUFFER_KEEP_BYTES: usize = 8 << 20;
 pub(super) struct Writer<T> {
     queue: Arc<Queue<T>>,
     files: Arc<Files>,
+    /// `None`: every segment's file is made when its turn comes.
+    ahead: Option<AheadOwner>,
+    /// The next segment's file was asked for.
+    wanted: bool,
     device: Box<dyn Device>,
     instance: InstanceId,
     segment_bytes: u64,
@@ -64,6 +69,8 @@ impl<T> Writer<T> {
         Writer {
             queue,
             files,
+            ahead: None,
+            wanted: false,
             device,
             instance,
             segment_bytes,
@@ -73,6 +80,11 @@ impl<T> Writer<T> {
             spare,
             metrics,
         }
+    }
+
+    /// Segments after this have their files made by `ahead`.
+    pub(super) fn prepare_with(&mut self, ahead: AheadOwner) {
+        self.ahead = Some(ahead);
     }
 
     /// Runs until the queue is stopped and drained, or a write fails. `complete` gets the tokens of each durable batch
@@ -155,7 +167,20 @@ impl<T> Writer<T> {
             return Err(error);
         }
         self.under_way.push_back(under_way);
-        Ok(())
+        self.want_next(size as u64)
+    }
+
+    /// Has the next segment's file made once this one is half full: a young journal is small on disk. What fails there
+    /// ends the journal as if it had failed here.
+    fn want_next(&mut self, batch_bytes: u64) -> io::Result<()> {
+        let Some(AheadOwner(ahead)) = &self.ahead else { return Ok(()) };
+        let active = self.active();
+        if !self.wanted && active.is_half_full(self.segment_bytes) {
+            let filled = !Active::is_large(batch_bytes);
+            ahead.want(Wanted { instance: self.instance, segment: active.segment + 1, filled });
+            self.wanted = true;
+        }
+        if ahead.has_failed() { ahead.take().map(drop) } else { Ok(()) }
     }
 
     /// Waits for the oldest batch under way.
@@ -190,10 +215,13 @@ impl<T> Writer<T> {
     pub(super) fn roll(&mut self, segment: u64, first_sequence: u64) -> io::Result<()> {
         assert!(self.under_way.is_empty(), "a segment's header says that everything before it is durable");
         let since = self.metrics.now();
-        let begun = self.files.begin(&SegmentHeader { instance: self.instance, segment, first_sequence });
+        let header = SegmentHeader { instance: self.instance, segment, first_sequence };
+        let prepared = self.ahead.as_ref().map_or(Ok(None), |AheadOwner(ahead)| ahead.take());
+        let begun = prepared.and_then(|prepared| self.files.begin(&header, prepared));
         self.metrics.journal.began_segment(self.metrics.now() - since, &begun);
         let (file, first_record) = begun?;
         self.active = Some(Active::new(segment, file, first_record)?);
+        self.wanted = false;
         self.next_sequence = first_sequence;
         Ok(())
     }

@@ -163,6 +163,7 @@ fn begin(
             Begin::Live { first: header.first_sequence, header_whole: true }
         }
         Err(HeaderError::Newer { version }) => Begin::Newer { version },
+        Err(HeaderError::Damaged) if SegmentHeader::is_mark(&bytes, instance, file.id) => Begin::Free,
         Ok(_) | Err(HeaderError::Damaged) => match first_record(handle.clone(), file.id)? {
             Some(place) => Begin::Live { first: place.sequence, header_whole: false },
             None => Begin::NeverBegun,

@@ -30,6 +30,7 @@ fn check(role: &Role, at: u64, findings: &[Finding]) {
         Role::LogHeader => assert!(only().what == What::LogHeader && only().harmless),
         Role::LogIndex => assert!(only().what == What::LogIndex && !only().harmless),
         Role::SegmentHeader => assert_eq!(only().what, What::SegmentHeader),
+        Role::SegmentMark => assert!(only().what == What::NeverBegun && only().harmless),
         Role::Record { last_batch: true, .. } => assert_eq!(only().what, What::TornTail),
         Role::Record { place, entry, offset, covered, .. } => {
             let found = only();

@@ -2,6 +2,7 @@
 
 use super::roles::Role;
 use super::*;
+use crate::journal::segment::SegmentHeader;
 use crate::offline::{OfflineError, Repair, Repaired, Step, What, repair};
 
 const WRITE: Repair = Repair { write: true, accept_loss: false };
@@ -123,8 +124,10 @@ fn a_repair_cut_short_between_its_renames_goes_on() {
 #[test]
 fn a_damaged_segment_header_or_stamp_is_written_anew() {
     let storage = store();
-    let live = |path: &&PathBuf| path.to_string_lossy().contains("/journal-");
-    let segment = files(&storage).keys().rfind(live).unwrap().clone();
+    let has_begun = |(path, bytes): &(&PathBuf, &Vec<u8>)| {
+        path.to_string_lossy().contains("/journal-") && SegmentHeader::decode(bytes).is_ok()
+    };
+    let segment = files(&storage).iter().rfind(has_begun).unwrap().0.clone();
     let stamp = PathBuf::from("/ledgers-b/ledgers-1.identity");
     let before = files(&storage);
     flip(&storage, &segment, 40);

@@ -21,6 +21,8 @@ pub(super) enum Role {
     LogIndex,
     LogHeader,
     SegmentHeader,
+    /// Of a file that was made ready for a segment.
+    SegmentMark,
     Record {
         place: Place,
         entry: Option<(u64, u64)>,
@@ -65,6 +67,11 @@ fn roles_of_log(bytes: &[u8]) -> Vec<Role> {
 }
 
 fn roles_of_segment(id: u64, bytes: &[u8], last_batch: u64, covered: u64) -> Vec<Role> {
+    if segment::SegmentHeader::is_mark(bytes, instance(), id) {
+        let mut roles = vec![Role::SegmentMark; 48];
+        roles.resize(bytes.len(), Role::Nothing);
+        return roles;
+    }
     let bytes = Bytes::copy_from_slice(bytes);
     let mut roles = vec![Role::SegmentHeader; 48];
     roles.resize(segment::HEADER_BYTES, Role::Nothing);
