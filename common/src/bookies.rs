@@ -4,7 +4,7 @@
 //! BookKeeper, so that others find our bookies and we find theirs.
 
 use crate::layout;
-use crate::metadata::{Expect, LeaseId, MetadataError, SharedMetadata, Watch};
+use crate::metadata::{Expect, LeaseId, MetadataError, SharedMetadata, Value, Version, Watch};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use magnetar_proto::bookkeeper::BookieId;
@@ -23,8 +23,8 @@ const BOOKIE_PROTOCOL: &str = "bookie-rpc";
 const RACK: &str = "rack";
 /// The extension of an endpoint that upgrades connections on request.
 const TLS: &str = "tls";
-/// The name of the subtree of read-only bookies among the writable ones.
-const READ_ONLY: &str = "readonly";
+/// Registrations listed with one request.
+const LIST_PAGE: usize = 512;
 /// How long a failed listing waits for the store to come back: short beside a ledger client's patience with a bookie.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -107,23 +107,41 @@ async fn delete_if_there(store: &SharedMetadata, key: &str) -> Result<(), Metada
 /// The bookies registered at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bookies {
-    writable: BTreeMap<BookieId, ServiceInfo>,
-    read_only: BTreeMap<BookieId, ServiceInfo>,
+    writable: BTreeMap<BookieId, Registered>,
+    read_only: BTreeMap<BookieId, Registered>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Registered {
+    info: ServiceInfo,
+    version: Version,
+    /// See [`Bookies::registration`].
+    number: u64,
 }
 
 impl Bookies {
     /// Those that take new ledgers, in the order of their ids.
     pub fn writable(&self) -> impl Iterator<Item = (&BookieId, &ServiceInfo)> {
-        self.writable.iter()
+        self.writable.iter().map(|(id, registered)| (id, &registered.info))
     }
 
     /// Those that serve reads but take no new entries, in the order of their ids.
     pub fn read_only(&self) -> impl Iterator<Item = (&BookieId, &ServiceInfo)> {
-        self.read_only.iter()
+        self.read_only.iter().map(|(id, registered)| (id, &registered.info))
     }
 
     /// What a registered bookie says of itself.
     pub fn info(&self, id: &BookieId) -> Option<&ServiceInfo> {
+        self.registered(id).map(|registered| &registered.info)
+    }
+
+    /// A number that differs from every earlier one of this directory once the bookie has registered anew, as it does when
+    /// it has started; `None` while it is not registered.
+    pub fn registration(&self, id: &BookieId) -> Option<u64> {
+        self.registered(id).map(|registered| registered.number)
+    }
+
+    fn registered(&self, id: &BookieId) -> Option<&Registered> {
         self.writable.get(id).or_else(|| self.read_only.get(id))
     }
 
@@ -149,8 +167,9 @@ impl BookieDirectory {
     /// Lists the bookies and keeps following them. Must be called within a tokio runtime with its timer on.
     pub async fn follow(store: SharedMetadata) -> Result<Self, MetadataError> {
         let watch = store.watch(layout::BOOKIES);
-        let (sender, bookies) = watch::channel(Arc::new(list(&store).await?));
-        tokio::spawn(keep_following(store, watch, sender));
+        let mut list = Listing { store, registrations: 0, before: Arc::default() };
+        let (sender, bookies) = watch::channel(list.again().await?);
+        tokio::spawn(keep_following(list, watch, sender));
         Ok(Self { bookies })
     }
 
@@ -184,7 +203,7 @@ impl BookieDirectory {
     }
 }
 
-async fn keep_following(store: SharedMetadata, mut watch: Watch, sender: watch::Sender<Arc<Bookies>>) {
+async fn keep_following(mut list: Listing, mut watch: Watch, sender: watch::Sender<Arc<Bookies>>) {
     let mut stale = false;
     loop {
         let changed = async {
@@ -202,40 +221,72 @@ async fn keep_following(store: SharedMetadata, mut watch: Watch, sender: watch::
         // Whatever changed: the list is short, and listing again is right for every kind of event. What has gathered
         // meanwhile is answered by the same list.
         while watch.next().now_or_never().flatten().is_some() {}
-        let listed = list(&store).await;
+        let listed = list.again().await;
         stale = listed.is_err();
         match listed {
-            Ok(bookies) => drop(sender.send_replace(Arc::new(bookies))),
+            Ok(bookies) => drop(sender.send_replace(bookies)),
             Err(error) => tracing::warn!(%error, "cannot list the bookies; keeping the last list"),
         }
     }
 }
 
-async fn list(store: &SharedMetadata) -> Result<Bookies, MetadataError> {
-    Ok(Bookies {
-        writable: list_below(store, layout::BOOKIES).await?,
-        read_only: list_below(store, layout::BOOKIES_READ_ONLY).await?,
-    })
+/// Lists the registrations, and tells those that are new.
+struct Listing {
+    store: SharedMetadata,
+    /// How many there have been.
+    registrations: u64,
+    before: Arc<Bookies>,
 }
 
-async fn list_below(
-    store: &SharedMetadata,
-    parent: &str,
-) -> Result<BTreeMap<BookieId, ServiceInfo>, MetadataError> {
-    let mut found = BTreeMap::new();
-    for name in store.children(parent).await?.into_iter().filter(|name| name != READ_ONLY) {
-        let Ok(id) = BookieId::new(&name) else {
-            tracing::warn!(name, "a registration that is no bookie id; ignoring it");
-            continue;
-        };
-        // Gone between the listing and the read: then it is no longer registered.
-        let Some(value) = store.get(&format!("{parent}/{name}")).await? else { continue };
-        match ServiceInfo::decode(&id, value.bytes) {
-            Some(info) => drop(found.insert(id, info)),
-            None => tracing::warn!(bookie = %id, "a registration without an address; ignoring it"),
+impl Listing {
+    async fn again(&mut self) -> Result<Arc<Bookies>, MetadataError> {
+        let prefix = format!("{}/", layout::BOOKIES);
+        let mut bookies = Bookies::default();
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.store.scan(&prefix, after.as_deref(), LIST_PAGE).await?;
+            let is_last = page.len() < LIST_PAGE;
+            after = page.last().map(|(key, _)| key.clone());
+            for (key, value) in page {
+                self.add(&mut bookies, &key, value);
+            }
+            if is_last {
+                break;
+            }
         }
+        self.before = Arc::new(bookies);
+        Ok(self.before.clone())
     }
-    Ok(found)
+
+    fn add(&mut self, bookies: &mut Bookies, key: &str, value: Value) {
+        if key == layout::BOOKIES_READ_ONLY {
+            return;
+        }
+        let Some((parent, name)) = key.rsplit_once('/') else { return };
+        let of = match parent {
+            layout::BOOKIES => &mut bookies.writable,
+            layout::BOOKIES_READ_ONLY => &mut bookies.read_only,
+            _ => return,
+        };
+        let Ok(id) = BookieId::new(name) else {
+            tracing::warn!(name, "a registration that is no bookie id; ignoring it");
+            return;
+        };
+        let version = value.version;
+        let Some(info) = ServiceInfo::decode(&id, value.bytes) else {
+            tracing::warn!(bookie = %id, "a registration without an address; ignoring it");
+            return;
+        };
+        let before = self.before.registered(&id).filter(|before| before.version == version);
+        let number = before.map_or_else(
+            || {
+                self.registrations += 1;
+                self.registrations
+            },
+            |before| before.number,
+        );
+        of.insert(id, Registered { info, version, number });
+    }
 }
 
 #[cfg(test)]
@@ -266,6 +317,38 @@ mod tests {
         while directory.resolve(&id).is_some() {
             directory.changed().await;
         }
+    }
+
+    #[tokio::test]
+    async fn a_bookie_that_registers_again_is_told_from_one_that_stayed() {
+        let store: SharedMetadata = Arc::new(MemoryStore::new());
+        let mut directory = BookieDirectory::follow(store.clone()).await.expect("a directory");
+        let (one, other) = (BookieId::new("b1").expect("an id"), BookieId::new("b2").expect("an id"));
+        let info = ServiceInfo { host: "h".into(), port: 3181, tls: false, rack: None };
+        let lease = store.grant_lease(Duration::from_secs(9)).await.expect("a lease");
+        for id in [&one, &other] {
+            register(&store, id, &info, lease.id()).await.expect("register");
+        }
+        directory.wait_for_writable(2).await;
+        let first = directory.now();
+        // At once, over the registration of its earlier life; and after that has gone.
+        for goes_first in [false, true] {
+            let before = directory.now();
+            if goes_first {
+                store.delete(&layout::bookie(&one), Expect::Any).await.expect("delete");
+                while directory.now().is_registered(&one) {
+                    directory.changed().await;
+                }
+            }
+            register(&store, &one, &info, lease.id()).await.expect("register");
+            while !directory.now().is_registered(&one)
+                || directory.now().registration(&one) == before.registration(&one)
+            {
+                directory.changed().await;
+            }
+        }
+        assert_ne!(directory.now().registration(&one), first.registration(&one));
+        assert_eq!(directory.now().registration(&other), first.registration(&other));
     }
 
     #[test]

@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
-/// For so long a bookie that failed is no candidate: about the time after which a dead one is no longer registered.
+/// For so long a bookie that failed is no candidate, unless it has registered anew: about the time after which a dead one
+/// is no longer registered.
 const DISTRUST: Duration = Duration::from_secs(30);
 
 /// Two connections a bookie: one for what writes and recovers, where requests of one ledger stay in order; and one for
@@ -42,10 +43,17 @@ struct Shared {
 struct Member {
     adds: Connection,
     reads: Option<Connection>,
-    failed_at: Option<Duration>,
+    failed: Option<Failed>,
     batches: BatchSupport,
     /// As of the last window.
     times: AddTimes,
+}
+
+/// When an add failed, and as what the bookie was registered.
+#[derive(Clone, Copy)]
+struct Failed {
+    at: Duration,
+    registration: Option<u64>,
 }
 
 impl Drop for Shared {
@@ -94,15 +102,22 @@ impl Pool {
 
     /// An add at this bookie failed.
     pub(crate) fn note_failure(&self, bookie: &BookieId) {
-        let now = self.now();
-        self.with_member(bookie, |member| member.failed_at = Some(now));
+        let failed = Failed { at: self.now(), registration: self.registration(bookie) };
+        self.with_member(bookie, |member| member.failed = Some(failed));
     }
 
-    /// Whether an add at this bookie has failed lately, or it is far slower than its peers.
+    /// Whether an add at this bookie has failed lately and it has not started again since, or it is far slower than its
+    /// peers.
     pub(crate) fn is_distrusted(&self, bookie: &BookieId) -> bool {
         let now = self.now();
-        let failed_at = self.members().get(bookie).and_then(|member| member.failed_at);
-        failed_at.is_some_and(|at| now < at + DISTRUST) || self.slow().is_quarantined(bookie)
+        let failed = self.members().get(bookie).and_then(|member| member.failed);
+        let lately = failed.filter(|failed| now < failed.at + DISTRUST);
+        lately.is_some_and(|failed| failed.registration == self.registration(bookie))
+            || self.slow().is_quarantined(bookie)
+    }
+
+    fn registration(&self, bookie: &BookieId) -> Option<u64> {
+        self.shared.context.directory.now().registration(bookie)
     }
 
     /// What is known of the bookie and batch reads; to be changed in place.
@@ -177,7 +192,7 @@ impl Pool {
         let fresh = || Member {
             adds: Connection::open(bookie.clone(), self.shared.context.clone()),
             reads: None,
-            failed_at: None,
+            failed: None,
             batches: BatchSupport::default(),
             times: AddTimes::default(),
         };
