@@ -23,4 +23,4 @@ pub use error::CursorError;
 pub use ranges::AckedRange;
 pub use snapshot::Snapshot;
 pub use state::{AckOutcome, Cursor};
-pub use store::CursorStore;
+pub use store::{CursorStore, StoredCursor};

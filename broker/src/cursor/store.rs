@@ -9,7 +9,7 @@ use super::snapshot::Snapshot;
 use super::state::Cursor;
 use crate::managed_ledger::{LedgerList, MlConfig, MlEnv, put_checked};
 use bytes::Bytes;
-use magnetar_common::metadata::{Expect, MetadataError, Version};
+use magnetar_common::metadata::{Expect, MetadataError, Value, Version};
 use magnetar_common::{layout, topic_name};
 use magnetar_ledger::{Event, LedgerError, Reader, Writer};
 use magnetar_proto::ids::{EntryId, LedgerId};
@@ -28,6 +28,16 @@ const TAKE_OVER_ATTEMPTS: usize = 8;
 /// A state up to this size is folded into the head when the cursor is closed or taken over; a larger one stays in its
 /// ledger, for a metadata store is no place for it.
 const MAX_INLINE_BYTES: usize = 32 << 10;
+
+/// Heads read at once: those that hold their state take some KiB each.
+const LIST_PAGE: usize = 128;
+
+/// A cursor as a listing shows it.
+#[derive(Clone, Debug)]
+pub struct StoredCursor {
+    pub name: String,
+    head: Value,
+}
 
 /// The durable side of one cursor. Only one owner's store succeeds in writing: recovery fences the ledger and changes the
 /// head, on which every new ledger of an older owner depends.
@@ -70,29 +80,46 @@ impl CursorStore {
         Ok(store)
     }
 
-    /// The names of a managed ledger's durable cursors.
-    pub async fn list(env: &MlEnv, managed_ledger: &str) -> Result<Vec<String>, CursorError> {
-        let children = env.metadata.children(&layout::managed_ledger(managed_ledger)).await?;
-        let decode = |child: String| {
-            let reason = "its name is not encoded as it should be".to_owned();
-            topic_name::decode(&child).ok_or(CursorError::Corrupt { name: child, reason })
-        };
-        children.into_iter().map(decode).collect()
+    /// A managed ledger's durable cursors, in the order of their names as stored.
+    pub async fn list(env: &MlEnv, managed_ledger: &str) -> Result<Vec<StoredCursor>, CursorError> {
+        let prefix = format!("{}/", layout::managed_ledger(managed_ledger));
+        let mut cursors = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let page = env.metadata.scan(&prefix, after.as_deref(), LIST_PAGE).await?;
+            let is_last = page.len() < LIST_PAGE;
+            after = page.last().map(|(key, _)| key.clone());
+            for (key, head) in page {
+                let child = &key[prefix.len()..];
+                let reason = || "its name is not encoded as it should be".to_owned();
+                let name = topic_name::decode(child)
+                    .ok_or_else(|| CursorError::Corrupt { name: child.to_owned(), reason: reason() })?;
+                cursors.push(StoredCursor { name, head });
+            }
+            if is_last {
+                return Ok(cursors);
+            }
+        }
     }
 
     /// Takes a cursor over from whoever had it, and gives its state, fitted to the ledgers as they are, with the
-    /// properties it was created with. An older owner can make nothing durable any more.
+    /// properties it was created with. An older owner can make nothing durable any more. `found` saves a read of what a
+    /// listing has just shown.
     pub async fn recover(
         env: &MlEnv,
         config: &MlConfig,
         managed_ledger: &str,
         name: &str,
+        mut found: Option<StoredCursor>,
         ledgers: &LedgerList,
     ) -> Result<(Self, Cursor, BTreeMap<String, String>), CursorError> {
         let mut attempt = 1;
         loop {
             let mut store = Self::at(env, config, managed_ledger, name);
-            let head = store.load_head().await?;
+            let head = match found.take() {
+                Some(found) => store.take_head(found.head)?,
+                None => store.load_head().await?,
+            };
             let snapshot = store.recover_snapshot(head).await?;
             match store.write_last(snapshot.clone()).await {
                 Ok(()) => {
@@ -188,7 +215,10 @@ impl CursorStore {
 
     async fn load_head(&mut self) -> Result<Head, CursorError> {
         let found = self.env.metadata.get(&self.key).await?;
-        let value = found.ok_or_else(|| CursorError::NotFound(self.name.clone()))?;
+        self.take_head(found.ok_or_else(|| CursorError::NotFound(self.name.clone()))?)
+    }
+
+    fn take_head(&mut self, value: Value) -> Result<Head, CursorError> {
         self.version = value.version;
         Head::decode(&value.bytes).map_err(|reason| self.corrupt(reason))
     }

@@ -16,10 +16,15 @@ async fn create(cluster: &Cluster, cursor: &Cursor) -> CursorStore {
 }
 
 async fn recover(cluster: &Cluster, list: &LedgerList) -> (CursorStore, Cursor) {
-    let recovered = CursorStore::recover(&cluster.env, &MlConfig::default(), NAME, "sub/1", list).await;
+    let recovered = CursorStore::recover(&cluster.env, &MlConfig::default(), NAME, "sub/1", None, list).await;
     let (store, cursor, kept) = recovered.unwrap();
     assert_eq!(kept, properties());
     (store, cursor)
+}
+
+async fn names(cluster: &Cluster) -> Vec<String> {
+    let found = CursorStore::list(&cluster.env, NAME).await.unwrap();
+    found.into_iter().map(|cursor| cursor.name).collect()
 }
 
 /// Thirty entries in several ledgers.
@@ -37,7 +42,7 @@ async fn a_cursor_is_durable_when_it_is_created() {
     let (list, positions) = topic(&cluster).await;
     let cursor = Cursor::new(positions[3].into());
     drop(create(&cluster, &cursor).await);
-    assert_eq!(CursorStore::list(&cluster.env, NAME).await.unwrap(), ["sub/1"]);
+    assert_eq!(names(&cluster).await, ["sub/1"]);
     assert_eq!(recover(&cluster, &list).await.1, cursor);
     let config = MlConfig::default();
     let again = CursorStore::create(&cluster.env, &config, NAME, "sub/1", cursor.snapshot(), properties());
@@ -131,13 +136,13 @@ async fn a_deleted_cursor_is_gone_with_its_ledger() {
     let mut store = create(&cluster, &cursor).await;
     store.persist(cursor.snapshot()).await.unwrap();
     store.delete().await.unwrap();
-    assert_eq!(CursorStore::list(&cluster.env, NAME).await.unwrap(), Vec::<String>::new());
+    assert_eq!(names(&cluster).await, Vec::<String>::new());
     let mut store = create(&cluster, &cursor).await;
     store.persist(cursor.snapshot()).await.unwrap();
     for _ in 0..2 {
         CursorStore::remove(&cluster.env, &MlConfig::default(), NAME, "sub/1").await.unwrap();
     }
-    assert_eq!(CursorStore::list(&cluster.env, NAME).await.unwrap(), Vec::<String>::new());
+    assert_eq!(names(&cluster).await, Vec::<String>::new());
     cluster.stop().await;
 }
 
@@ -195,5 +200,20 @@ async fn a_state_larger_than_an_entry_survives_and_a_torn_write_of_it_is_passed_
     assert!(recovered == cursor);
     store.close(recovered.snapshot()).await.unwrap();
     assert!(recover(&cluster, &list).await.1 == cursor);
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_cursor_that_was_written_after_it_was_listed_is_recovered_as_it_is() {
+    let cluster = Cluster::start().await;
+    let (list, positions) = topic(&cluster).await;
+    let cursor = Cursor::new(positions[3].into());
+    let mut store = create(&cluster, &cursor).await;
+    let listed = CursorStore::list(&cluster.env, NAME).await.unwrap().pop();
+    let later = Cursor::new(positions[9].into());
+    store.persist(later.snapshot()).await.unwrap();
+    let config = MlConfig::default();
+    let recovered = CursorStore::recover(&cluster.env, &config, NAME, "sub/1", listed, &list).await;
+    assert_eq!(recovered.unwrap().1, later);
     cluster.stop().await;
 }

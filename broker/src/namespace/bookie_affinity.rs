@@ -64,8 +64,8 @@ impl NamespaceStore {
                 Some(group) => drop(record.insert(PROPERTY.to_owned(), group.clone())),
                 None => drop(record.remove(PROPERTY)),
             }
-            match self.records.metadata.transact(vec![put(&key, &record, expect)?]).await {
-                Ok(_) => return Ok(()),
+            match self.records.write(vec![put(&key, &record, expect)?]).await {
+                Ok(()) => return Ok(()),
                 Err(MetadataError::Conflict { .. }) => {}
                 Err(error) => return Err(error.into()),
             }

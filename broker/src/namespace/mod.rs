@@ -32,6 +32,7 @@ pub use policies::{
     AutoSubscriptionCreation, AutoTopicCreation, ClusterData, Others, PartitionedTopicMetadata, Policies,
     TenantInfo,
 };
+pub use records::PolicyChanges;
 pub use registry::{AutoCreate, LoadTopic, TopicRegistry};
 pub use schemas::{SchemaRecord, SchemaRegistry, version_bytes, version_of};
 pub use store::NamespaceStore;

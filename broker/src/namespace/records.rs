@@ -1,5 +1,8 @@
 //! JSON records in the metadata store: typed reads and compare-and-set writes.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use bytes::Bytes;
 use magnetar_common::metadata::{Expect, MetadataError, Op, SharedMetadata, Version};
 use serde::Serialize;
@@ -14,6 +17,24 @@ const UPDATE_ATTEMPTS: usize = 16;
 #[derive(Clone)]
 pub(super) struct Records {
     pub(super) metadata: SharedMetadata,
+    pub(super) changes: PolicyChanges,
+}
+
+/// How often policies may have changed: by this broker, which notes it when it has written any, or by others, which the
+/// watch on the records notes. Clones count together.
+#[derive(Clone, Debug, Default)]
+pub struct PolicyChanges(Arc<AtomicU64>);
+
+impl PolicyChanges {
+    /// What was read after this call holds as long as the number stays the same and the watch is not behind.
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    /// Policies may be others from now on.
+    pub fn note(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
 }
 
 impl Records {
@@ -45,8 +66,8 @@ impl Records {
             };
             ops.push(Op::Check { key: parent_key.to_owned(), expect: Expect::Version(found.version) });
         }
-        match self.metadata.transact(ops).await {
-            Ok(_) => Ok(()),
+        match self.write(ops).await {
+            Ok(()) => Ok(()),
             Err(MetadataError::Conflict { key: failed }) if failed == key => {
                 Err(StoreError::Exists(what.to_owned()))
             }
@@ -66,8 +87,8 @@ impl Records {
             let (mut value, version) =
                 self.read::<T>(key).await?.ok_or_else(|| StoreError::NotFound(what.to_owned()))?;
             change(&mut value)?;
-            match self.metadata.transact(vec![put(key, &value, Expect::Version(version))?]).await {
-                Ok(_) => return Ok(value),
+            match self.write(vec![put(key, &value, Expect::Version(version))?]).await {
+                Ok(()) => return Ok(value),
                 Err(MetadataError::Conflict { .. }) => {}
                 Err(other) => return Err(other.into()),
             }
@@ -76,10 +97,16 @@ impl Records {
     }
 
     pub(super) async fn delete(&self, key: &str, what: &str) -> Result<(), StoreError> {
-        match self.metadata.delete(key, Expect::Any).await {
+        match self.write(vec![Op::Delete { key: key.to_owned(), expect: Expect::Any }]).await {
             Err(MetadataError::NotFound { .. }) => Err(StoreError::NotFound(what.to_owned())),
             other => Ok(other?),
         }
+    }
+
+    /// Applies operations on records, which may be policies. Whatever comes of it, it is noted.
+    pub(super) async fn write(&self, ops: Vec<Op>) -> Result<(), MetadataError> {
+        let _noted = Noted(&self.changes);
+        self.metadata.transact(ops).await.map(drop)
     }
 
     async fn read<T: DeserializeOwned>(&self, key: &str) -> Result<Option<(T, Version)>, StoreError> {
@@ -87,6 +114,15 @@ impl Records {
         let value = serde_json::from_slice(&found.bytes)
             .map_err(|error| StoreError::Corrupt { key: key.to_owned(), reason: error.to_string() })?;
         Ok(Some((value, found.version)))
+    }
+}
+
+/// Notes a change when it has been tried, also when whoever asked for it has gone.
+struct Noted<'a>(&'a PolicyChanges);
+
+impl Drop for Noted<'_> {
+    fn drop(&mut self) {
+        self.0.note();
     }
 }
 

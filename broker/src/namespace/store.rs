@@ -6,7 +6,7 @@ use magnetar_common::topic_name::{NamespaceName, TopicName, check_part, decode};
 
 use super::error::StoreError;
 use super::policies::{ClusterData, Policies, TenantInfo};
-use super::records::Records;
+use super::records::{PolicyChanges, Records};
 
 /// Reads and changes the records; every change is durable and visible to all before it returns. Cheap to clone.
 #[derive(Clone)]
@@ -32,7 +32,12 @@ fn check(name: &str, what: &'static str) -> Result<(), StoreError> {
 
 impl NamespaceStore {
     pub fn new(metadata: SharedMetadata) -> Self {
-        NamespaceStore { records: Records { metadata } }
+        NamespaceStore { records: Records { metadata, changes: PolicyChanges::default() } }
+    }
+
+    /// Counts what this store and its clones write.
+    pub fn policy_changes(&self) -> &PolicyChanges {
+        &self.records.changes
     }
 
     /// Names of all clusters, sorted.

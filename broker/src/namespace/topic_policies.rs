@@ -1,6 +1,6 @@
 //! The policies that one topic has of its own, in front of its namespace's.
 
-use magnetar_common::metadata::{Expect, MetadataError};
+use magnetar_common::metadata::{Expect, MetadataError, Op};
 use magnetar_common::topic_name::{TopicName, encode};
 use serde_json::{Map, Value};
 
@@ -45,11 +45,8 @@ impl NamespaceStore {
             let expect = found.map_or(Expect::Missing, |value| Expect::Version(value.version));
             let written = match (record.is_empty(), expect) {
                 (true, Expect::Missing) => return Ok(()),
-                (true, expect) => self.records.metadata.delete(&key, expect).await,
-                (false, expect) => {
-                    let op = put(&key, &record, expect)?;
-                    self.records.metadata.transact(vec![op]).await.map(drop)
-                }
+                (true, expect) => self.records.write(vec![Op::Delete { key: key.clone(), expect }]).await,
+                (false, expect) => self.records.write(vec![put(&key, &record, expect)?]).await,
             };
             match written {
                 Ok(()) => return Ok(()),
@@ -62,7 +59,8 @@ impl NamespaceStore {
 
     /// Forgets them, when the topic goes.
     pub async fn delete_topic_policies(&self, topic: &TopicName) -> Result<(), StoreError> {
-        match self.records.metadata.delete(&topic_policies_key(topic), Expect::Any).await {
+        let op = Op::Delete { key: topic_policies_key(topic), expect: Expect::Any };
+        match self.records.write(vec![op]).await {
             Ok(()) | Err(MetadataError::NotFound { .. }) => Ok(()),
             Err(other) => Err(other.into()),
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use magnetar_common::clock::SharedClock;
 use magnetar_common::layout;
-use magnetar_common::metadata::{SharedMetadata, WatchEvent};
+use magnetar_common::metadata::{SharedMetadata, Watch, WatchEvent};
 use magnetar_common::topic_name::TopicName;
 
 use super::source::PolicySource;
@@ -35,17 +35,29 @@ impl Concerned {
     }
 }
 
-/// Runs until the store ends. A topic that is opened meanwhile reads its policies after its name is in `topics`, so it
-/// misses no change.
-pub async fn follow(
+/// Runs until the store ends; follows from this call on. A topic that is opened meanwhile reads its policies after its
+/// name is in `topics`, so it misses no change.
+pub fn follow(
     metadata: SharedMetadata,
     topics: Arc<TopicRegistry>,
     source: Arc<dyn PolicySource>,
     clock: SharedClock,
+) -> impl Future<Output = ()> + Send {
+    let of_namespaces = metadata.watch(layout::POLICIES);
+    let of_bookies = metadata.watch(layout::LOCAL_POLICIES);
+    let of_topics = metadata.watch(TOPIC_POLICIES);
+    // What was read before may have changed before the watches began.
+    source.changed();
+    run([of_namespaces, of_bookies, of_topics], topics, source, clock)
+}
+
+async fn run(
+    watches: [Watch; 3],
+    topics: Arc<TopicRegistry>,
+    source: Arc<dyn PolicySource>,
+    clock: SharedClock,
 ) {
-    let mut of_namespaces = metadata.watch(layout::POLICIES);
-    let mut of_bookies = metadata.watch(layout::LOCAL_POLICIES);
-    let mut of_topics = metadata.watch(TOPIC_POLICIES);
+    let [mut of_namespaces, mut of_bookies, mut of_topics] = watches;
     loop {
         let event = tokio::select! {
             event = of_namespaces.next() => event,
@@ -57,6 +69,8 @@ pub async fn follow(
             Some(WatchEvent::Changed { key, .. } | WatchEvent::Deleted { key }) => Concerned::Key(key),
             Some(WatchEvent::Resync) => Concerned::All,
         };
+        // Before the topics are looked for: one that is not there yet reads them anew once it is.
+        source.changed();
         for handle in topics.loaded() {
             let Ok(name) = handle.name().parse::<TopicName>() else { continue };
             if concerned.includes(&name) {

@@ -7,10 +7,12 @@ mod dead_letter;
 mod effective;
 mod entry_filters;
 mod follow;
+mod recent;
 mod source;
 
 pub use dead_letter::{DEAD_LETTER_POLICIES, DEAD_LETTER_POLICY, DeadLetterPolicies, DeadLetterPolicy};
 pub use effective::{AgeQuota, QuotaAction, StorageQuota, TopicPolicies};
 pub use entry_filters::{ENTRY_FILTERS, are_entry_filters};
 pub use follow::follow;
+pub use recent::RecentPolicies;
 pub use source::{Fixed, PolicySource, StoredPolicies};

@@ -2,7 +2,7 @@
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use magnetar_common::topic_name::TopicName;
+use magnetar_common::topic_name::{NamespaceName, TopicName};
 use magnetar_ledger::placement::Isolation;
 use serde_json::{Map, Value};
 
@@ -14,6 +14,9 @@ use crate::schemas::{Rule, Strategy};
 pub trait PolicySource: Send + Sync + 'static {
     /// Reads the policies. On an error nothing is known of them: the caller must not act as if none were set.
     fn of(&self, topic: &TopicName) -> BoxFuture<'static, Result<TopicPolicies, StoreError>>;
+
+    /// The watch has told that policies may be others than those read before.
+    fn changed(&self) {}
 }
 
 /// The same for every topic; for tests and for topics outside of any namespace.
@@ -30,23 +33,47 @@ pub struct StoredPolicies(pub NamespaceStore);
 
 impl PolicySource for StoredPolicies {
     fn of(&self, topic: &TopicName) -> BoxFuture<'static, Result<TopicPolicies, StoreError>> {
-        let (store, topic) = (self.0.clone(), topic.clone());
+        let (stored, topic) = (StoredPolicies(self.0.clone()), topic.clone());
         async move {
-            let namespace = match store.namespace(topic.namespace()).await? {
-                Some(policies) => as_object(serde_json::to_value(policies)),
-                None => Map::new(),
-            };
-            let own = store.topic_policies(&topic).await?.unwrap_or_default();
-            let group = store.bookie_affinity(topic.namespace()).await?.unwrap_or_default();
-            let named = |names: &Option<String>| names.clone().unwrap_or_default();
-            let isolation = Isolation::named(&named(&group.primary), &named(&group.secondary));
-            Ok(TopicPolicies { isolation, ..TopicPolicies::new(&namespace, &own) })
+            let (shared, own) =
+                futures_util::try_join!(stored.of_namespace(topic.namespace()), stored.own(&topic))?;
+            Ok(shared.with(&own))
         }
         .boxed()
     }
 }
 
+/// What all topics of a namespace have in common.
+pub(super) struct Shared {
+    policies: Map<String, Value>,
+    isolation: Isolation,
+}
+
+impl Shared {
+    /// What holds for the topic with these policies of its own.
+    pub(super) fn with(&self, own: &Map<String, Value>) -> TopicPolicies {
+        TopicPolicies { isolation: self.isolation.clone(), ..TopicPolicies::new(&self.policies, own) }
+    }
+}
+
 impl StoredPolicies {
+    pub(super) async fn of_namespace(&self, namespace: &NamespaceName) -> Result<Shared, StoreError> {
+        let (policies, group) =
+            futures_util::try_join!(self.0.namespace(namespace), self.0.bookie_affinity(namespace))?;
+        let policies = match policies {
+            Some(policies) => as_object(serde_json::to_value(policies)),
+            None => Map::new(),
+        };
+        let group = group.unwrap_or_default();
+        let named = |names: &Option<String>| names.clone().unwrap_or_default();
+        Ok(Shared { policies, isolation: Isolation::named(&named(&group.primary), &named(&group.secondary)) })
+    }
+
+    /// What one topic has in front of that.
+    pub(super) async fn own(&self, topic: &TopicName) -> Result<Map<String, Value>, StoreError> {
+        Ok(self.0.topic_policies(topic).await?.unwrap_or_default())
+    }
+
     /// What holds for new schemas of a topic.
     pub async fn schema_rule(&self, topic: &TopicName) -> Result<Rule, StoreError> {
         let namespace = match self.0.namespace(topic.namespace()).await? {

@@ -23,7 +23,7 @@ use crate::namespace::{
     AutoCreate, BrokerRecord, Cluster, ClusterData, ClusterSettings, Listener, LoadTopic, NamespaceStore,
     Owner, Ownership, SchemaRegistry, SingleBroker, StoreError, TopicFeeds, TopicRegistry, bootstrap,
 };
-use crate::policies::{self, StoredPolicies};
+use crate::policies::{self, RecentPolicies};
 use crate::topic::{ProducerNames, StoreElsewhere, TailBudget, TopicEnv, TopicLimits};
 
 /// Counts the starts of brokers: part of the producer names that they make up (as in Pulsar).
@@ -93,13 +93,15 @@ impl Broker {
 
         let elsewhere = Arc::new(Elsewhere::new(Arc::clone(&environment.clock)));
         let shared = Arc::clone(&elsewhere) as Arc<dyn StoreElsewhere>;
-        let loader = loader(&config, &metadata, ledgers, &environment, &advertised, shared).await?;
+        let store = NamespaceStore::new(Arc::clone(&metadata));
+        let source = Arc::new(RecentPolicies::new(store.clone()));
+        let policies = Arc::clone(&source);
+        let loader = loader(&config, &metadata, policies, ledgers, &environment, &advertised, shared).await?;
         let cluster = join(&config, &metadata, &environment, &advertised).await?;
         let name = config.cluster.clone();
-        let service = assemble_with(config, metadata, environment, advertised, loader, cluster);
+        let service = assemble_with(config, metadata, store, environment, advertised, loader, cluster);
         let service = Arc::new(service);
         elsewhere.belongs_to(&service);
-        let source = Arc::new(StoredPolicies(service.store.clone()));
         let following = policies::follow(
             Arc::clone(&service.metadata),
             Arc::clone(&service.topics),
@@ -221,6 +223,7 @@ async fn write_first_records(
 async fn loader(
     config: &BrokerConfig,
     metadata: &SharedMetadata,
+    policies: Arc<RecentPolicies>,
     ledgers: Client,
     environment: &Environment,
     advertised: &Owner,
@@ -241,7 +244,7 @@ async fn loader(
         limits: TopicLimits::default(),
         names: Arc::new(ProducerNames::new(format!("{}-{start}", config.cluster))),
         broker: advertised.broker_url.as_str().into(),
-        policies: Arc::new(StoredPolicies(NamespaceStore::new(Arc::clone(metadata)))),
+        policies,
         tail_budget: Arc::new(TailBudget::new(config.tail_cache_bytes)),
         compactions: Arc::new(Semaphore::new(COMPACTIONS)),
         elsewhere,
@@ -289,13 +292,15 @@ pub(crate) fn assemble(
     advertised: Owner,
     loader: Arc<dyn LoadTopic>,
 ) -> BrokerService {
-    assemble_with(config, metadata, environment, advertised, loader, None)
+    let store = NamespaceStore::new(Arc::clone(&metadata));
+    assemble_with(config, metadata, store, environment, advertised, loader, None)
 }
 
 /// The service without its ports, over any way to load topics.
 pub(crate) fn assemble_with(
     config: BrokerConfig,
     metadata: SharedMetadata,
+    store: NamespaceStore,
     environment: Environment,
     advertised: Owner,
     loader: Arc<dyn LoadTopic>,
@@ -305,7 +310,6 @@ pub(crate) fn assemble_with(
         Some(cluster) => Arc::clone(cluster) as Arc<dyn Ownership>,
         None => Arc::new(SingleBroker(advertised.clone())),
     };
-    let store = NamespaceStore::new(Arc::clone(&metadata));
     let auto_create = AutoCreate {
         topics: config.auto_create_topics,
         subscriptions: config.auto_create_subscriptions,

@@ -288,8 +288,10 @@ impl Topic {
         let (env, config) = (self.env.managed_ledgers.clone(), self.env.config.clone());
         let unreadable = |error: CursorError| TopicError::NotReady(format!("recover a cursor: {error}"));
         let ml_name = self.ml.name().to_owned();
-        for name in CursorStore::list(&env, &ml_name).await.map_err(unreadable)? {
-            let recovered = CursorStore::recover(&env, &config, &ml_name, &name, self.ml.ledgers()).await;
+        for found in CursorStore::list(&env, &ml_name).await.map_err(unreadable)? {
+            let name = found.name.clone();
+            let ledgers = self.ml.ledgers();
+            let recovered = CursorStore::recover(&env, &config, &ml_name, &name, Some(found), ledgers).await;
             let (store, cursor, properties) = recovered.map_err(unreadable)?;
             match name.as_str() {
                 deduplication::CURSOR => {

@@ -126,7 +126,8 @@ impl Topic {
                 }
                 // An owner that did not know of its end has made one after this topic was opened.
                 Err(CursorError::Exists(_)) => {
-                    let found = CursorStore::recover(env, config, name, CURSOR, self.ml.ledgers()).await;
+                    let found =
+                        CursorStore::recover(env, config, name, CURSOR, None, self.ml.ledgers()).await;
                     let (store, cursor, _) = found.map_err(failed)?;
                     self.recover_compaction(store, cursor);
                 }
