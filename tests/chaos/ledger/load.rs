@@ -16,6 +16,9 @@ const PAYLOAD_BYTES: usize = 1024;
 /// A writer that has room waits so long for what is due next.
 const TICK: Duration = Duration::from_millis(1);
 
+/// Worth being told of.
+const LONG_GAP: Duration = Duration::from_millis(100);
+
 /// As a topic's ledger is.
 pub(super) fn options() -> LedgerOptions {
     LedgerOptions {
@@ -62,6 +65,8 @@ pub(super) struct Seen {
     pub(super) latency_ms: Histogram<u64>,
     /// The longest time without any acknowledgement in each period, in ms.
     pub(super) gaps_ms: Histogram<u64>,
+    /// When after the start a gap of [`LONG_GAP`] or more ended, and how long it was.
+    pub(super) long_gaps: Vec<(Duration, Duration)>,
     /// Acknowledgements in each period.
     pub(super) per_period: Vec<u64>,
 }
@@ -79,6 +84,7 @@ pub(super) async fn write(
         acknowledged: 0,
         latency_ms: Histogram::new(3)?,
         gaps_ms: Histogram::new(3)?,
+        long_gaps: Vec::new(),
         per_period: Vec::new(),
     };
     let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
@@ -101,7 +107,11 @@ pub(super) async fn write(
             Err(_) if now - last_news < PATIENCE => continue,
             Err(_) => bail!("no acknowledgement for {PATIENCE:?}"),
         };
-        period_gap = period_gap.max(now - last_news);
+        let gap = now - last_news;
+        if gap >= LONG_GAP {
+            seen.long_gaps.push((now - start, gap));
+        }
+        period_gap = period_gap.max(gap);
         last_news = now;
         while seen.acknowledged <= last.0 {
             let Some(sent) = in_flight.pop_front() else { bail!("{last} was never sent") };
