@@ -15,8 +15,10 @@ use tokio::sync::mpsc;
 
 /// Outcomes taken from the channel at once.
 const OUTCOMES_MAX: usize = 1024;
-/// Heads of entries are cut from blocks of this size, so that not every entry allocates.
-const HEADS_BYTES: usize = 32 * 1024;
+/// Heads of entries are cut from blocks, so that not every entry allocates. The first block is small, for most ledgers are
+/// written now and then; each is twice as large as the one before it.
+const HEADS_BYTES_MIN: usize = 512;
+const HEADS_BYTES_MAX: usize = 32 * 1024;
 
 /// The ensemble as connections, and the way back from them.
 pub(crate) struct Sending {
@@ -27,6 +29,8 @@ pub(crate) struct Sending {
     pool: Pool,
     slots: Vec<Slot>,
     heads: BytesMut,
+    /// Size of the last block.
+    heads_bytes: usize,
     /// The head encoded last: the bookies of a write set share it.
     last_head: Option<(EntryId, Bytes)>,
     done_sender: mpsc::UnboundedSender<AddDone>,
@@ -67,6 +71,7 @@ impl Sending {
             counted: 0,
             pool,
             heads: BytesMut::new(),
+            heads_bytes: 0,
             last_head: None,
             done_sender,
             done,
@@ -167,7 +172,8 @@ impl Sending {
         let sealed = self.digest.seal(&header, &entry.payload);
         let sealed = sealed.as_ref();
         if self.heads.capacity() < sealed.len() * 4 {
-            self.heads.reserve(HEADS_BYTES);
+            self.heads_bytes = (self.heads_bytes * 2).clamp(HEADS_BYTES_MIN, HEADS_BYTES_MAX);
+            self.heads.reserve(self.heads_bytes);
         }
         v2::encode_add_header(&self.master_key, self.flags, sealed, entry.payload.len(), &mut self.heads);
         let head = self.heads.split().freeze();

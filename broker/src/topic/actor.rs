@@ -207,7 +207,8 @@ pub async fn open(mut env: TopicEnv, name: TopicName) -> Result<Handle, TopicErr
 async fn run(mut topic: Topic, mut inputs: Inputs) {
     let clock = topic.env.environment.clock.clone();
     let mut timer = Timer::new(clock);
-    let mut batch = Vec::with_capacity(BATCH);
+    // Grows with what waits: most topics never have more than a few requests at once.
+    let mut batch = Vec::new();
     let mut is_flooded = false;
     let closing = loop {
         if std::mem::take(&mut is_flooded) {

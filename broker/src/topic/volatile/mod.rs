@@ -84,7 +84,7 @@ pub(super) async fn open(env: TopicEnv, name: TopicName) -> Result<Handle, Topic
 
 async fn run(mut topic: Volatile, mut mailbox: mpsc::UnboundedReceiver<Message>, shared: SharedState) {
     let mut timer = Timer::new(topic.env.environment.clock.clone());
-    let mut batch = Vec::with_capacity(BATCH);
+    let mut batch = Vec::new();
     'open: loop {
         timer.set(topic.subscriptions.values().filter_map(|s| s.dispatcher.deadline()).min());
         tokio::select! {
