@@ -32,7 +32,7 @@ pub use housekeeping::MlStats;
 pub(crate) use info_store::put_checked;
 pub use ledger_list::{LedgerInfo, LedgerList, LedgerState};
 pub use mark::MarkDelete;
-pub use open::exists;
+pub use open::{Found, exists};
 pub use reader::MlReader;
 pub use shell::{ManagedLedger, MlEvent};
 

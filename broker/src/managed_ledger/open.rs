@@ -7,7 +7,7 @@ use super::info_store::InfoStore;
 use super::ledger_list::LedgerState;
 use super::shell::ManagedLedger;
 use magnetar_common::layout;
-use magnetar_common::metadata::{Expect, MetadataError, SharedMetadata, Version};
+use magnetar_common::metadata::{Expect, MetadataError, SharedMetadata, Value, Version};
 use magnetar_proto::ids::LedgerId;
 
 /// Owners that take over from each other at the same time make each other start again; more than this many in a row
@@ -19,12 +19,27 @@ pub async fn exists(metadata: &SharedMetadata, name: &str) -> Result<bool, MlErr
     Ok(metadata.get(&layout::managed_ledger(name)).await?.is_some())
 }
 
+/// A managed ledger's record as it was at some moment, if there was one.
+#[derive(Debug)]
+pub struct Found(Option<Value>);
+
 impl ManagedLedger {
     /// Opens the managed ledger, and makes it if it does not exist. Every entry that was ever confirmed to anybody is
     /// there afterwards, and an older owner gets nothing confirmed any more: its ledgers are fenced, and its list of
     /// ledgers cannot be changed. No ledger is opened for appends: see [`Self::make_writable`].
     pub async fn open(env: MlEnv, name: &str, config: MlConfig) -> Result<Self, MlError> {
-        let (info, empty) = take_over(&env, name, &config).await?;
+        let found = Self::look(&env, name).await?;
+        Self::open_found(env, name, config, found).await
+    }
+
+    /// What [`open_found`](Self::open_found) begins with: a read that can go beside others. Changes nothing.
+    pub async fn look(env: &MlEnv, name: &str) -> Result<Found, MlError> {
+        Ok(Found(env.metadata.get(&layout::managed_ledger(name)).await?))
+    }
+
+    /// [`open`](Self::open), after a look at it. What has changed since is read again.
+    pub async fn open_found(env: MlEnv, name: &str, config: MlConfig, found: Found) -> Result<Self, MlError> {
+        let (info, empty) = take_over(&env, name, &config, found).await?;
         let mut opened = Self::from_parts(env, name, config, info);
         if !empty.is_empty() {
             opened.start_deleting(empty);
@@ -45,10 +60,15 @@ async fn take_over(
     env: &MlEnv,
     name: &str,
     config: &MlConfig,
+    found: Found,
 ) -> Result<(InfoStore, Vec<LedgerId>), MlError> {
     let key = layout::managed_ledger(name);
+    let mut seen = Some(found.0);
     for _ in 0..ATTEMPTS {
-        let found = env.metadata.get(&key).await?;
+        let found = match seen.take() {
+            Some(found) => found,
+            None => env.metadata.get(&key).await?,
+        };
         let (mut record, expect) = match &found {
             None => (Record::default(), Expect::Missing),
             Some(value) => (Record::decode(name, &value.bytes)?, Expect::Version(value.version)),

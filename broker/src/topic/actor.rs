@@ -1,11 +1,12 @@
 //! The topic's task: what it owns, and the loop that everything happens in.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join3};
 use hashbrown::HashMap;
 use magnetar_common::Environment;
 use magnetar_common::clock::SharedClock;
@@ -31,6 +32,7 @@ use super::reads::{Entries, ReadDone, Source};
 use super::request::{ConsumerKey, Name, Publish};
 use super::subscription::{Context, Subscription};
 use super::tail_cache::{TailBudget, TailCache};
+use crate::cursor::CursorStore;
 use crate::dispatch::{ConsumerId, Limits};
 use crate::managed_ledger::{ManagedLedger, MlConfig, MlEnv, MlEvent};
 use crate::policies::{PolicySource, TopicPolicies};
@@ -138,13 +140,23 @@ pub async fn open(mut env: TopicEnv, name: TopicName) -> Result<Handle, TopicErr
     if name.domain() == Domain::NonPersistent {
         return super::volatile::open(env, name).await;
     }
-    let policies = env.policies.of(&name).await;
-    let policies = policies.map_err(|error| TopicError::NotReady(format!("read the policies: {error}")))?;
+    let not_ready = |what: &str, error: &dyn Display| TopicError::NotReady(format!("{what}: {error}"));
+    let ml_name = name.managed_ledger_name();
+    // One round trip to the metadata store, before those that take the ledger over and the cursors.
+    let (policies, found, cursors) = join3(
+        env.policies.of(&name),
+        ManagedLedger::look(&env.managed_ledgers, &ml_name),
+        CursorStore::list(&env.managed_ledgers, &ml_name),
+    )
+    .await;
+    let policies = policies.map_err(|error| not_ready("read the policies", &error))?;
+    let cursors = cursors.map_err(|error| not_ready("list the cursors", &error))?;
+    let unopened = |error| not_ready("open the managed ledger", &error);
+    let found = found.map_err(unopened)?;
     // The cursors' ledgers lie where the topic's do.
     env.config.isolation = policies.isolation.clone();
-    let ml_name = name.managed_ledger_name();
-    let ml = ManagedLedger::open(env.managed_ledgers.clone(), &ml_name, env.config.clone()).await;
-    let ml = ml.map_err(|error| TopicError::NotReady(format!("open the managed ledger: {error}")))?;
+    let (managed_ledgers, config) = (env.managed_ledgers.clone(), env.config.clone());
+    let ml = ManagedLedger::open_found(managed_ledgers, &ml_name, config, found).await.map_err(unopened)?;
     let clock = env.environment.clock.clone();
     let (mailbox, mailbox_in) = mpsc::unbounded_channel();
     let (reads, reads_in) = mpsc::unbounded_channel();
@@ -188,7 +200,7 @@ pub async fn open(mut env: TopicEnv, name: TopicName) -> Result<Handle, TopicErr
     };
     topic.load_epoch();
     topic.set_policies(policies);
-    topic.recover_subscriptions().await?;
+    topic.recover_subscriptions(cursors).await?;
     let handle = Handle::new(topic.name.clone(), mailbox, shared.clone());
     let inputs = Inputs {
         mailbox: mailbox_in,

@@ -4,9 +4,12 @@
 //! waits for the answer is written at once, others at most every [`PERSIST_EVERY`]. After a large write the next one
 //! waits longer: a cursor with a million holes must not keep the bookies busy with nothing else.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt, stream};
 use magnetar_proto::pulsar::api;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -15,8 +18,8 @@ use super::actor::Topic;
 use super::error::TopicError;
 use super::request::{Name, SubscriptionType};
 use super::{compaction, deduplication};
-use crate::cursor::{Cursor, CursorError, CursorStore};
-use crate::managed_ledger::MarkDelete;
+use crate::cursor::{Cursor, CursorError, CursorStore, StoredCursor};
+use crate::managed_ledger::{LedgerList, MarkDelete};
 use crate::protocol::outbound::Outbound;
 
 /// Unconfirmed acknowledgements may be lost for this long by a crash: their messages are delivered again.
@@ -30,6 +33,12 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// For this long an acknowledgement whose client waits for the answer is tried; well below what clients wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Cursors taken over at once when a topic is opened: each may have a ledger to be recovered.
+const RECOVERED_AT_A_TIME: usize = 16;
+
+/// A cursor's name, what makes it durable, its state and its properties.
+type Recovered = (String, CursorStore, Cursor, BTreeMap<String, String>);
 
 /// Told by a write task: this subscription's write has ended.
 pub(crate) struct Stored(pub Name);
@@ -283,16 +292,17 @@ impl Topic {
         }
     }
 
-    /// Finds the durable subscriptions that earlier owners left, with the properties they were created with.
-    pub(crate) async fn recover_subscriptions(&mut self) -> Result<(), TopicError> {
-        let (env, config) = (self.env.managed_ledgers.clone(), self.env.config.clone());
-        let unreadable = |error: CursorError| TopicError::NotReady(format!("recover a cursor: {error}"));
-        let ml_name = self.ml.name().to_owned();
-        for found in CursorStore::list(&env, &ml_name).await.map_err(unreadable)? {
-            let name = found.name.clone();
-            let ledgers = self.ml.ledgers();
-            let recovered = CursorStore::recover(&env, &config, &ml_name, &name, Some(found), ledgers).await;
-            let (store, cursor, properties) = recovered.map_err(unreadable)?;
+    /// Takes over the durable subscriptions that earlier owners left, with the properties they were created with.
+    pub(crate) async fn recover_subscriptions(
+        &mut self,
+        cursors: Vec<StoredCursor>,
+    ) -> Result<(), TopicError> {
+        let ledgers = Arc::new(self.ml.ledgers().clone());
+        let recover = |found| self.recover_cursor(found, Arc::clone(&ledgers));
+        let recovering: Vec<_> = cursors.into_iter().map(recover).collect();
+        let mut recovered = stream::iter(recovering).buffered(RECOVERED_AT_A_TIME);
+        while let Some(next) = recovered.next().await {
+            let (name, store, cursor, properties) = next?;
             match name.as_str() {
                 deduplication::CURSOR => {
                     self.recover_deduplication(store, cursor).await?;
@@ -309,5 +319,22 @@ impl Topic {
             self.insert_subscription(&name.as_str().into(), cursor, Some(durability), properties, kind)?;
         }
         Ok(())
+    }
+
+    fn recover_cursor(
+        &self,
+        found: StoredCursor,
+        ledgers: Arc<LedgerList>,
+    ) -> BoxFuture<'static, Result<Recovered, TopicError>> {
+        let (env, config) = (self.env.managed_ledgers.clone(), self.env.config.clone());
+        let ml_name = self.ml.name().to_owned();
+        async move {
+            let name = found.name.clone();
+            let recovered = CursorStore::recover(&env, &config, &ml_name, &name, Some(found), &ledgers).await;
+            let (store, cursor, properties) =
+                recovered.map_err(|error| TopicError::NotReady(format!("recover cursor {name}: {error}")))?;
+            Ok((name, store, cursor, properties))
+        }
+        .boxed()
     }
 }
