@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, try_join};
 use magnetar_common::topic_name::{NamespaceName, TopicName};
 use serde_json::{Map, Value};
 
@@ -91,8 +91,7 @@ impl PolicySource for RecentPolicies {
     fn of(&self, topic: &TopicName) -> BoxFuture<'static, Result<TopicPolicies, StoreError>> {
         let (recent, topic) = (self.clone(), topic.clone());
         async move {
-            let (shared, own) =
-                futures_util::try_join!(recent.shared(topic.namespace()), recent.own(&topic))?;
+            let (shared, own) = try_join(recent.shared(topic.namespace()), recent.own(&topic)).await?;
             Ok(shared.with(&own))
         }
         .boxed()

@@ -1,7 +1,7 @@
 //! Where a topic's policies come from.
 
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, try_join};
 use magnetar_common::topic_name::{NamespaceName, TopicName};
 use magnetar_ledger::placement::Isolation;
 use serde_json::{Map, Value};
@@ -35,8 +35,7 @@ impl PolicySource for StoredPolicies {
     fn of(&self, topic: &TopicName) -> BoxFuture<'static, Result<TopicPolicies, StoreError>> {
         let (stored, topic) = (StoredPolicies(self.0.clone()), topic.clone());
         async move {
-            let (shared, own) =
-                futures_util::try_join!(stored.of_namespace(topic.namespace()), stored.own(&topic))?;
+            let (shared, own) = try_join(stored.of_namespace(topic.namespace()), stored.own(&topic)).await?;
             Ok(shared.with(&own))
         }
         .boxed()
@@ -59,7 +58,7 @@ impl Shared {
 impl StoredPolicies {
     pub(super) async fn of_namespace(&self, namespace: &NamespaceName) -> Result<Shared, StoreError> {
         let (policies, group) =
-            futures_util::try_join!(self.0.namespace(namespace), self.0.bookie_affinity(namespace))?;
+            try_join(self.0.namespace(namespace), self.0.bookie_affinity(namespace)).await?;
         let policies = match policies {
             Some(policies) => as_object(serde_json::to_value(policies)),
             None => Map::new(),
