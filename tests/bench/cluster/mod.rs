@@ -74,6 +74,8 @@ async fn measure(cluster: &mut Cluster, topics: usize) -> Result<()> {
         "| etcd requests for that, a topic | {:.1} |",
         (opened.requests - idle.requests) / topics as f64
     );
+    // What was left behind is used again, unless it is lost.
+    println!("| memory of a topic then | {:.1} kB |", per_topic(opened.rss_mb - empty.rss_mb));
 
     let dying = cluster.brokers.remove(0);
     let orphans = clients.at(&dying.address);
