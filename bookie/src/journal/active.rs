@@ -85,17 +85,22 @@ impl Active {
     fn fill(&mut self, end: u64, segment_bytes: u64) -> io::Result<()> {
         let wanted = (self.position + FILL_BYTES).min(segment_bytes).max(end) - self.position;
         let length = wanted.next_multiple_of(ALIGNMENT as u64) as usize;
-        if self.zeros.len() < length {
-            self.zeros.reserve(length);
-            while self.zeros.len() < length {
-                self.zeros.extend_from_slice(&[0; ALIGNMENT]);
-            }
-        }
+        grow_zeros(&mut self.zeros, length);
         self.file.write_all_at(&self.zeros[..length], self.position)?;
         self.file.sync_data()?;
         self.written = self.position + length as u64;
         self.allocated = self.allocated.max(self.written);
         Ok(())
+    }
+}
+
+/// Makes at least `length` zeros of a buffer of zeros.
+pub(super) fn grow_zeros(zeros: &mut AlignedBuffer, length: usize) {
+    if zeros.len() < length {
+        zeros.reserve(length);
+        while zeros.len() < length {
+            zeros.extend_from_slice(&[0; ALIGNMENT]);
+        }
     }
 }
 

@@ -66,18 +66,14 @@ impl Ahead {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks for the file of the next segment, once for each. Without a thread, blocks and makes it.
+    /// Asks for the file of the next segment, at most once for each. Without a thread, blocks and makes it.
     pub(super) fn want(&self, wanted: Wanted) {
-        let mut state = self.lock();
-        if !matches!(*state, State::Idle) {
-            return;
-        }
-        *state = State::Wanted(wanted);
-        drop(state);
         if self.has_thread {
+            *self.lock() = State::Wanted(wanted);
             self.changed.notify_all();
         } else {
-            self.work(wanted);
+            *self.lock() = State::Working { hurry: false };
+            self.make(wanted);
         }
     }
 
@@ -110,8 +106,9 @@ impl Ahead {
             match *state {
                 State::Ended => return,
                 State::Wanted(wanted) => {
+                    *state = State::Working { hurry: false };
                     drop(state);
-                    self.work(wanted);
+                    self.make(wanted);
                     state = self.lock();
                 }
                 _ => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
@@ -119,23 +116,12 @@ impl Ahead {
         }
     }
 
-    fn work(&self, wanted: Wanted) {
-        {
-            let mut state = self.lock();
-            // Nobody waited for it.
-            if !matches!(*state, State::Wanted(_)) {
-                return;
-            }
-            *state = State::Working { hurry: false };
-        }
-        let working = Working(self);
+    /// While the state is that of working.
+    fn make(&self, wanted: Wanted) {
+        let panicked = io::Error::other("the thread that prepares journal segments panicked");
+        let mut working = Working { ahead: self, made: Err(panicked) };
         let is_urgent = || !matches!(*self.lock(), State::Working { hurry: false });
-        let made = match self.files.prepare(wanted, self.segment_bytes, &is_urgent) {
-            // The journal thread will find out for itself, perhaps when there is space again.
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(None),
-            made => made.map(Some),
-        };
-        working.end(made);
+        working.made = self.files.prepare(wanted, self.segment_bytes, &is_urgent);
     }
 
     fn end(&self) {
@@ -154,26 +140,20 @@ impl Drop for AheadOwner {
 }
 
 /// Whoever waits for the file is told in any case.
-struct Working<'a>(&'a Ahead);
-
-impl Working<'_> {
-    fn end(self, made: io::Result<Option<Arc<dyn File>>>) {
-        let mut state = self.0.lock();
-        if matches!(*state, State::Working { .. }) {
-            self.0.failed.store(made.is_err(), Ordering::Relaxed);
-            *state = State::Ready(made);
-        }
-    }
+struct Working<'a> {
+    ahead: &'a Ahead,
+    made: io::Result<Option<Arc<dyn File>>>,
 }
 
 impl Drop for Working<'_> {
     fn drop(&mut self) {
-        let mut state = self.0.lock();
+        let mut state = self.ahead.lock();
         if matches!(*state, State::Working { .. }) {
-            *state =
-                State::Ready(Err(io::Error::other("the thread that prepares journal segments panicked")));
+            let made = std::mem::replace(&mut self.made, Ok(None));
+            self.ahead.failed.store(made.is_err(), Ordering::Relaxed);
+            *state = State::Ready(made);
         }
         drop(state);
-        self.0.changed.notify_all();
+        self.ahead.changed.notify_all();
     }
 }

@@ -111,7 +111,7 @@ fn a_segment_that_is_needed_while_it_is_being_made_is_written_no_further() {
     let (calls, wanted) =
         (std::cell::Cell::new(0), Wanted { instance: instance(), segment: 2, filled: true });
     let is_urgent = || calls.replace(calls.get() + 1) == 1;
-    let file = journal.journal.files.prepare(wanted, SEGMENT, &is_urgent).unwrap();
+    let file = journal.journal.files.prepare(wanted, SEGMENT, &is_urgent).unwrap().unwrap();
     let hole = file.first_hole(0).unwrap();
     assert!(0 < hole && hole < SEGMENT, "{hole}");
     assert_eq!(file.len().unwrap(), SEGMENT, "its space is taken all the same");

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use magnetar_common::storage::{ALIGNMENT, AlignedBuffer, File, Storage};
 
+use super::active::grow_zeros;
 use super::ahead::Wanted;
 use super::replay::has_no_trace;
 use super::segment::{HEADER_BYTES, SegmentHeader, file_name, free_name};
@@ -109,9 +110,12 @@ impl Files {
                 self.storage.rename(&free, &path)?;
                 self.open(&path)
             }
-            None if self.direct => self.storage.create_direct(&path),
-            None => self.storage.create(&path),
+            None => self.create(&path),
         }
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        if self.direct { self.storage.create_direct(path) } else { self.storage.create(path) }
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
@@ -119,31 +123,42 @@ impl Files {
     }
 
     /// A file under the live name of a segment that is to begin next, its space taken, marked, and its name durable.
-    /// Written from end to end if that is wanted, unless it `is_urgent` before. Blocks.
+    /// Written from end to end if that is wanted, unless it `is_urgent` before. `None`: there is no space for it now. Blocks.
     pub(super) fn prepare(
         &self,
         wanted: Wanted,
         segment_bytes: u64,
         is_urgent: &dyn Fn() -> bool,
-    ) -> io::Result<Arc<dyn File>> {
+    ) -> io::Result<Option<Arc<dyn File>>> {
         let recycled = self.lock().free.pop();
-        let from = match recycled {
-            Some(free) => free,
+        let (from, opened) = match recycled {
+            Some(free) => {
+                let opened = self.open(&free);
+                (free, opened)
+            }
             None => {
                 let path = self.next_free_path();
-                self.storage.create(&path)?;
-                path
+                let created = self.create(&path);
+                (path, created)
             }
         };
-        let ready = self.open(&from).and_then(|file| {
+        let ready = opened.and_then(|file| {
             self.write_ahead(&*file, wanted.filled, segment_bytes, is_urgent)?;
             self.put_header(&*file, &SegmentHeader::encode_mark(wanted.instance, wanted.segment))?;
             Ok(file)
         });
-        let file = ready.inspect_err(|_| self.lock().free.push(from.clone()))?;
+        let file = match ready {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                if self.storage.exists(&from)? {
+                    self.lock().free.push(from);
+                }
+                return Ok(None);
+            }
+            ready => ready?,
+        };
         self.storage.rename(&from, &self.dir.join(file_name(wanted.segment)))?;
         self.storage.sync_dir(&self.dir)?;
-        Ok(file)
+        Ok(Some(file))
     }
 
     /// Takes space for a whole segment, and fills what of it was never written.
@@ -162,10 +177,7 @@ impl Files {
         file.allocate(end)?;
         let mut zeros = AlignedBuffer::default();
         while filled && offset < end && !is_urgent() {
-            zeros.reserve(ZEROS);
-            while zeros.len() < ZEROS {
-                zeros.extend_from_slice(&[0; ALIGNMENT]);
-            }
+            grow_zeros(&mut zeros, ZEROS);
             let length = (end - offset).min(ZEROS as u64);
             file.write_all_at(&zeros[..length as usize], offset)?;
             offset += length;

@@ -84,7 +84,8 @@ impl<T: Send + 'static> Journal<T> {
         replayed: Replayed,
         hooks: Hooks<T>,
     ) -> io::Result<Self> {
-        let (mut journal, mut stepped) = Self::assemble(storage, dir, instance, options, replayed, hooks)?;
+        let mut journal = Self::start_stepped(storage, dir, instance, options, replayed, hooks)?;
+        let Some(mut stepped) = journal.stepped.take() else { return Ok(journal) };
         let ahead = Arc::new(Ahead::new(journal.files.clone(), options.segment_bytes, true));
         // Ends the other thread with this one, whatever the reason.
         stepped.prepare_with(AheadOwner(ahead.clone()));
@@ -109,21 +110,6 @@ impl<T: Send + 'static> Journal<T> {
         replayed: Replayed,
         hooks: Hooks<T>,
     ) -> io::Result<Self> {
-        let (mut journal, mut stepped) = Self::assemble(storage, dir, instance, options, replayed, hooks)?;
-        let ahead = Ahead::new(journal.files.clone(), options.segment_bytes, false);
-        stepped.prepare_with(AheadOwner(Arc::new(ahead)));
-        journal.stepped = Some(stepped);
-        Ok(journal)
-    }
-
-    fn assemble(
-        storage: Arc<dyn Storage>,
-        dir: &Path,
-        instance: InstanceId,
-        options: Options,
-        replayed: Replayed,
-        hooks: Hooks<T>,
-    ) -> io::Result<(Self, Stepped<T>)> {
         let device = match device::open(&*storage, dir, options.device) {
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {
                 tracing::warn!(%error, "no space to try direct writes in: writing the journal through the page cache until the next start");
@@ -155,10 +141,10 @@ impl<T: Send + 'static> Journal<T> {
             }
             begun => begun?,
         }
-        let stepped = Stepped::new(writer, hooks.complete, hooks.failed);
         let segment_bytes = options.segment_bytes;
-        let threads = Mutex::new(Vec::new());
-        Ok((Journal { queue, files, threads, segment_bytes, stepped: None }, stepped))
+        writer.prepare_with(AheadOwner(Arc::new(Ahead::new(files.clone(), segment_bytes, false))));
+        let stepped = Some(Stepped::new(writer, hooks.complete, hooks.failed));
+        Ok(Journal { queue, files, threads: Mutex::default(), segment_bytes, stepped })
     }
 
     /// Makes durable what is queued now, at most a batch, and completes its tokens; false when nothing is queued, after

@@ -216,7 +216,8 @@ fn begin_finding(file: &SegmentFile, begin: &Begin) -> Option<Finding> {
         }
         Begin::Live { header_whole: true, .. } | Begin::BelowFloor | Begin::Free => None,
         Begin::NeverBegun => {
-            let detail = "no record of this segment ever became durable: it was made ready ahead, or a start was cut short";
+            let detail =
+                "no record of this segment ever became durable, as a start that is cut short leaves it";
             Some(Finding::new(Weight::Note, What::NeverBegun, path, detail))
         }
         Begin::Live { first, header_whole: false } => {
