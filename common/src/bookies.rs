@@ -23,8 +23,6 @@ const BOOKIE_PROTOCOL: &str = "bookie-rpc";
 const RACK: &str = "rack";
 /// The extension of an endpoint that upgrades connections on request.
 const TLS: &str = "tls";
-/// Registrations listed with one request.
-const LIST_PAGE: usize = 512;
 /// How long a failed listing waits for the store to come back: short beside a ledger client's patience with a bookie.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -242,17 +240,8 @@ impl Listing {
     async fn again(&mut self) -> Result<Arc<Bookies>, MetadataError> {
         let prefix = format!("{}/", layout::BOOKIES);
         let mut bookies = Bookies::default();
-        let mut after: Option<String> = None;
-        loop {
-            let page = self.store.scan(&prefix, after.as_deref(), LIST_PAGE).await?;
-            let is_last = page.len() < LIST_PAGE;
-            after = page.last().map(|(key, _)| key.clone());
-            for (key, value) in page {
-                self.add(&mut bookies, &key, value);
-            }
-            if is_last {
-                break;
-            }
+        for (key, value) in self.store.scan(&prefix, None, usize::MAX).await? {
+            self.add(&mut bookies, &key, value);
         }
         self.before = Arc::new(bookies);
         Ok(self.before.clone())

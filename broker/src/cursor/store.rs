@@ -29,9 +29,6 @@ const TAKE_OVER_ATTEMPTS: usize = 8;
 /// ledger, for a metadata store is no place for it.
 const MAX_INLINE_BYTES: usize = 32 << 10;
 
-/// Heads read at once: those that hold their state take some KiB each.
-const LIST_PAGE: usize = 128;
-
 /// A cursor as a listing shows it.
 #[derive(Clone, Debug)]
 pub struct StoredCursor {
@@ -83,23 +80,15 @@ impl CursorStore {
     /// A managed ledger's durable cursors, in the order of their names as stored.
     pub async fn list(env: &MlEnv, managed_ledger: &str) -> Result<Vec<StoredCursor>, CursorError> {
         let prefix = format!("{}/", layout::managed_ledger(managed_ledger));
-        let mut cursors = Vec::new();
-        let mut after: Option<String> = None;
-        loop {
-            let page = env.metadata.scan(&prefix, after.as_deref(), LIST_PAGE).await?;
-            let is_last = page.len() < LIST_PAGE;
-            after = page.last().map(|(key, _)| key.clone());
-            for (key, head) in page {
-                let child = &key[prefix.len()..];
-                let reason = || "its name is not encoded as it should be".to_owned();
-                let name = topic_name::decode(child)
-                    .ok_or_else(|| CursorError::Corrupt { name: child.to_owned(), reason: reason() })?;
-                cursors.push(StoredCursor { name, head });
-            }
-            if is_last {
-                return Ok(cursors);
-            }
-        }
+        let found = env.metadata.scan(&prefix, None, usize::MAX).await?;
+        let decode = |(key, head): (String, Value)| {
+            let child = &key[prefix.len()..];
+            let reason = "its name is not encoded as it should be".to_owned();
+            let name = topic_name::decode(child);
+            let name = name.ok_or_else(|| CursorError::Corrupt { name: child.to_owned(), reason })?;
+            Ok(StoredCursor { name, head })
+        };
+        found.into_iter().map(decode).collect()
     }
 
     /// Takes a cursor over from whoever had it, and gives its state, fitted to the ledgers as they are, with the

@@ -5,6 +5,7 @@
 //! `follow`.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt;
@@ -62,8 +63,8 @@ impl RecentPolicies {
         let before = self.changes().count();
         let read = Arc::new(StoredPolicies(self.store.clone()).of_namespace(namespace).await?);
         let mut memory = self.memory();
-        if memory.changes == before && memory.namespaces.len() < REMEMBERED_MAX {
-            memory.namespaces.insert(namespace.clone(), Arc::clone(&read));
+        if memory.changes == before {
+            remember(&mut memory.namespaces, namespace.clone(), &read);
         }
         Ok(read)
     }
@@ -78,13 +79,17 @@ impl RecentPolicies {
         let read = Arc::new(StoredPolicies(self.store.clone()).own(&base).await?);
         let mut memory = self.memory();
         if memory.changes == before {
-            if memory.topics.len() >= REMEMBERED_MAX {
-                memory.topics.clear();
-            }
-            memory.topics.insert(base, Arc::clone(&read));
+            remember(&mut memory.topics, base, &read);
         }
         Ok(read)
     }
+}
+
+fn remember<K: Eq + Hash, V>(known: &mut HashMap<K, Arc<V>>, key: K, read: &Arc<V>) {
+    if known.len() >= REMEMBERED_MAX {
+        known.clear();
+    }
+    known.insert(key, Arc::clone(read));
 }
 
 impl PolicySource for RecentPolicies {
