@@ -30,6 +30,7 @@ const USAGE: &str =
   --only       measure only this part; may be given more than once
   --load       measure only one load of adds, e.g. 1024x16x512 (payload bytes, connections, window), and with ,pinned
                at the end one core for the bookie and one for the client; may be given more than once
+  --entries    cold reads only of entries with so many bytes of payload, 65536 or 1024
 LONE_BOOKIE_BIN names a bookie process other than the one built here.";
 
 /// What a run does.
@@ -38,6 +39,8 @@ struct Settings {
     dir: Option<PathBuf>,
     only: Vec<String>,
     loads: Vec<adds::Load>,
+    /// The size of cold entries, or both sizes.
+    cold_entries: Option<usize>,
     /// Bytes of the ledger read cold, and of the files the disk is probed with.
     ledger_bytes: u64,
     probe_bytes: u64,
@@ -51,6 +54,7 @@ impl Settings {
             dir: None,
             only: Vec::new(),
             loads: Vec::new(),
+            cold_entries: None,
             ledger_bytes: if quick { 256 << 20 } else { 4 << 30 },
             probe_bytes: if quick { 256 << 20 } else { 2 << 30 },
         };
@@ -68,6 +72,11 @@ impl Settings {
                     let load = value()?;
                     settings.loads.push(parse_load(load).with_context(|| format!("--load {load}\n{USAGE}"))?);
                     settings.only = vec!["adds".into()];
+                }
+                "--entries" => {
+                    settings.cold_entries =
+                        Some(value()?.parse().context("--entries takes a number of bytes")?);
+                    settings.only = vec!["cold".into()];
                 }
                 _ => bail!("{USAGE}"),
             }
@@ -171,6 +180,9 @@ fn parse_load(text: &str) -> Option<adds::Load> {
 fn cold(settings: &Settings, launch: &Launch, report: &mut Report) -> Result<()> {
     // Small entries cost by number, not by byte: a quarter of the data shows it as well.
     for (payload_bytes, bytes) in [(64 << 10, settings.ledger_bytes), (1 << 10, settings.ledger_bytes / 4)] {
+        if settings.cold_entries.is_some_and(|wanted| wanted != payload_bytes) {
+            continue;
+        }
         let written = cold::write(launch, bytes, payload_bytes)?;
         report.written(payload_bytes, &written);
         for batches in [false, true] {

@@ -15,8 +15,9 @@ use serde_json::Value;
 
 /// What one sync costs.
 const SYNCS: u64 = 3000;
-const SYNC_BLOCK: usize = 4096;
-const SYNC_FILE_BLOCKS: u64 = 2048;
+/// The smallest write that a disk makes durable.
+pub(super) const SYNC_BLOCK: usize = 4096;
+const SYNC_FILE_BYTES: usize = 8 << 20;
 
 pub(super) struct Probe {
     directory: PathBuf,
@@ -26,29 +27,27 @@ pub(super) struct Probe {
     seconds: u64,
 }
 
-/// One fdatasync after the other, each behind a write of 4 KiB over what is on disk already.
+/// One fdatasync after the other, each behind a write of one block over what is on disk already.
 pub(super) struct Syncs {
     file: File,
     block: Vec<u8>,
-    next: u64,
+    next: usize,
 }
 
 impl Syncs {
-    /// Writes the file that is overwritten.
-    pub(super) fn begin(path: &Path) -> Result<Self> {
+    /// Writes the file that is overwritten, in blocks of so many bytes.
+    pub(super) fn begin(path: &Path, block_bytes: usize) -> Result<Self> {
         let file = File::create(path)?;
-        let block = vec![0x5a; SYNC_BLOCK];
-        for at in 0..SYNC_FILE_BLOCKS {
-            file.write_all_at(&block, at * SYNC_BLOCK as u64)?;
-        }
+        file.write_all_at(&vec![0x5a; SYNC_FILE_BYTES], 0)?;
         file.sync_all()?;
-        Ok(Self { file, block, next: 0 })
+        Ok(Self { file, block: vec![0x5a; block_bytes], next: 0 })
     }
 
     /// Microseconds of the next one, at least 1; without its write.
     #[expect(clippy::disallowed_methods, reason = "a bench measures the real time")]
     pub(super) fn next_us(&mut self) -> Result<u64> {
-        self.file.write_all_at(&self.block, self.next % SYNC_FILE_BLOCKS * SYNC_BLOCK as u64)?;
+        let blocks = SYNC_FILE_BYTES / self.block.len();
+        self.file.write_all_at(&self.block, (self.next % blocks * self.block.len()) as u64)?;
         self.next += 1;
         let before = Instant::now();
         self.file.sync_data()?;
@@ -75,7 +74,7 @@ impl Probe {
 
     /// Microseconds that fdatasync takes after overwriting 4 KiB of a file that is on disk already.
     pub(super) fn sync_us(&self) -> Result<Histogram<u64>> {
-        let mut syncs = Syncs::begin(&self.file())?;
+        let mut syncs = Syncs::begin(&self.file(), SYNC_BLOCK)?;
         let mut took = Histogram::new_with_bounds(1, 60_000_000, 3)?;
         for _ in 0..SYNCS {
             took.saturating_record(syncs.next_us()?);

@@ -131,7 +131,7 @@ impl Input {
 
     /// Takes the head of an answer about one of `entries` entries, and checks it; returns how many it brings.
     fn answer(&mut self, by: By, ledger: u64, entries: u64, body_bytes: usize) -> Result<u64> {
-        let mut head = self.buffer.split_to(head_bytes(by));
+        let mut head = &self.buffer[..head_bytes(by)];
         let length = head.get_u32() as usize;
         let (_, code) = (head.get_u32(), head.get_i32());
         let ids = (head.get_u64(), head.get_u64());
@@ -145,6 +145,7 @@ impl Input {
             }
         };
         ensure!(length + 4 == head_bytes(by) + bodies, "{count} entries from {} on: {length} bytes", ids.1);
+        self.buffer.advance(head_bytes(by));
         self.skip = bodies;
         self.bytes += count * body_bytes as u64;
         self.firsts += u128::from(ids.1);

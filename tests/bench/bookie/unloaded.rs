@@ -1,5 +1,5 @@
-//! One add at a time beside one fdatasync at a time, in turns within the same seconds: a disk's latency changes from one
-//! minute to the next by more than what is measured.
+//! One add at a time beside one fdatasync of as many bytes at a time, in turns within the same seconds: a disk's latency
+//! changes from one minute to the next by more than what is measured. The time of the bare write before the sync is left out.
 //!
 //! A client that sleeps until its answer is there measures its own waking, too, which on a virtual machine may take as long
 //! as all that the bookie does; one that spins measures the bookie alone, on the processor that is left.
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use hdrhistogram::Histogram;
 
-use super::probe::Syncs;
+use super::probe::{SYNC_BLOCK, Syncs};
 use super::process::{Bookie, Cores, Launch};
 use super::writer::{Answered, Writer};
 use magnetar_tests::usage;
@@ -83,7 +83,8 @@ async fn take_turns(
     waiting: Waiting,
 ) -> Result<Outcome> {
     warm_up(bookie, payload_bytes).await?;
-    let mut syncs = Syncs::begin(&launch.directory.join("probe"))?;
+    let block_bytes = payload_bytes.next_multiple_of(SYNC_BLOCK);
+    let mut syncs = Syncs::begin(&launch.directory.join("probe"), block_bytes)?;
     let mut writer = Writer::connect(bookie.address(), [0], payload_bytes, 1).await?;
     if waiting == Waiting::Spins {
         writer.spin();
