@@ -5,23 +5,22 @@ use crate::bad_replicas::{BadReplica, BadReplicaReport, BadReplicas};
 use crate::config::ClientConfig;
 use crate::connection::{Context, Load};
 use crate::error::LedgerError;
-use crate::metadata::{self, Versioned};
-use crate::placement::{Needs, PlacementError, PlacementPolicy, Space, TopologyWatch};
+use crate::metadata;
+use crate::placement::{PlacementPolicy, Space, TopologyWatch};
 use crate::pool::Pool;
 use crate::protocol::quorum::Quorum;
 use crate::reader::Reader;
 use crate::writer::Writer;
-use crate::{health, ids, placement, recovery};
+use crate::{health, ids, recovery};
 use bytes::Bytes;
 use magnetar_common::Environment;
 use magnetar_common::bookies::BookieDirectory;
 use magnetar_common::budget::ByteBudget;
 use magnetar_common::metadata::{Expect, MetadataError, SharedMetadata};
 use magnetar_common::net::tls::TlsClient;
-use magnetar_proto::bookkeeper::entry::DigestType;
 use magnetar_proto::bookkeeper::metadata_format::{LedgerMetadata, LedgerState};
 use magnetar_proto::bookkeeper::paths::ledger_path;
-use magnetar_proto::ids::{EntryId, LedgerId};
+use magnetar_proto::ids::LedgerId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -105,26 +104,15 @@ impl Client {
         id: LedgerId,
         options: LedgerOptions,
     ) -> Result<Option<Writer>, LedgerError> {
-        let invalid = |error: &dyn std::fmt::Display| MetadataError::Unavailable(error.to_string());
-        let quorum = Quorum::new(options.ensemble, options.write_quorum, options.ack_quorum)
-            .map_err(|error| invalid(&error))?;
-        let ensemble = self.choose_ensemble(&options, quorum.ensemble()).await?;
-        let random = self.env().random.next_u64() >> 1;
-        let record = LedgerMetadata {
-            ensemble_size: options.ensemble,
-            write_quorum: options.write_quorum,
-            ack_quorum: options.ack_quorum,
-            state: LedgerState::Open,
-            segments: BTreeMap::from([(EntryId::ZERO, ensemble)]),
-            digest: DigestType::Crc32c,
-            password: options.password,
-            ctime_ms: i64::try_from(self.env().clock.unix_ms()).ok(),
-            custom: options.custom,
-            c_token: i64::try_from(random).ok(),
-        };
-        let created = metadata::create(self.metadata_store(), id, &record).await?;
-        Ok(created
-            .map(|version| Writer::new(self.clone(), id, quorum, Versioned { metadata: record, version })))
+        let enough = self.shared.directory.wait_for_writable(options.ensemble as usize);
+        // Whether they came in time shows below.
+        let _ = tokio::time::timeout(self.shared.config.registration_wait, enough).await;
+        let draft = self.draft(id, options)?;
+        match self.metadata_store().transact(vec![draft.put()]).await {
+            Ok(_) => Ok(Some(self.begin(draft))),
+            Err(MetadataError::Conflict { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Opens a ledger for reading without disturbing its writer. Of a ledger that is not closed, the entries up to the last
@@ -210,23 +198,6 @@ impl Client {
 
     pub(crate) fn env(&self) -> &Environment {
         &self.shared.env
-    }
-
-    async fn choose_ensemble(
-        &self,
-        options: &LedgerOptions,
-        size: usize,
-    ) -> Result<Vec<magnetar_proto::bookkeeper::BookieId>, LedgerError> {
-        let enough = self.shared.directory.wait_for_writable(size);
-        // Whether they came in time shows below.
-        let _ = tokio::time::timeout(self.shared.config.registration_wait, enough).await;
-        let found = self.shared.directory.now().writable().count();
-        match placement::ensemble(self, &Needs::of_options(options), size) {
-            Err(PlacementError::TooFewBookies { .. }) if found < size => {
-                Err(LedgerError::TooFewRegistered { needed: size, found })
-            }
-            other => Ok(other?),
-        }
     }
 }
 

@@ -21,19 +21,6 @@ pub(crate) async fn read(store: &SharedMetadata, ledger: LedgerId) -> Result<Ver
     Ok(Versioned { metadata, version: value.version })
 }
 
-/// Creates a ledger's record; `None` when the id is taken.
-pub(crate) async fn create(
-    store: &SharedMetadata,
-    ledger: LedgerId,
-    metadata: &LedgerMetadata,
-) -> Result<Option<Version>, LedgerError> {
-    match store.put(&ledger_path(ledger), metadata.encode(), Expect::Missing).await {
-        Ok(version) => Ok(Some(version)),
-        Err(MetadataError::Conflict { .. }) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
 /// Changes a ledger's record by compare-and-set, starting from `current`. On a conflict, and when the outcome of the
 /// write is unknown, the record is read again and `change` decides anew: it gives the record to write, or `None` when
 /// there is nothing (more) to do. Gives the record as it then is.

@@ -13,7 +13,9 @@ use crate::view::View;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use magnetar_common::bookies::BookieDirectory;
+use magnetar_common::metadata::{Expect, Op};
 use magnetar_proto::bookkeeper::metadata_format::{LedgerMetadata, LedgerState};
+use magnetar_proto::bookkeeper::paths::ledger_path;
 use magnetar_proto::bookkeeper::v2::Flags;
 use magnetar_proto::ids::{EntryId, LedgerId};
 use std::sync::Arc;
@@ -172,10 +174,7 @@ impl Writer {
             self.on_change(change.await);
             self.act();
         }
-        let closed = ClosedLedger {
-            last_entry: self.machine.last_add_confirmed(),
-            length: self.machine.confirmed_length(),
-        };
+        let closed = self.end();
         let state = LedgerState::Closed { last_entry: closed.last_entry, length: closed.length };
         let id = self.id;
         let close = |record: &LedgerMetadata| {
@@ -183,6 +182,28 @@ impl Writer {
         };
         metadata::update(self.client.metadata_store(), id, self.current, close).await?;
         Ok(closed)
+    }
+
+    /// What [`close`](Self::close) would write, for a transaction of the caller's, with the end that it gives the ledger. Once it
+    /// is applied the writer is to be dropped; if it is refused, `close` tells why. `None` while entries wait to be acknowledged
+    /// or the ensemble changes.
+    pub fn closing(&self) -> Option<(ClosedLedger, Op)> {
+        let all = self.machine.last_add_confirmed() == self.machine.last_add_pushed();
+        if !all || self.change.is_some() || self.machine.failure().is_some() {
+            return None;
+        }
+        let closed = self.end();
+        let state = LedgerState::Closed { last_entry: closed.last_entry, length: closed.length };
+        let record = record::close_written(&self.current.metadata, state).ok()??;
+        let (key, expect) = (ledger_path(self.id), Expect::Version(self.current.version));
+        Some((closed, Op::Put { key, value: record.encode(), expect, lease: None }))
+    }
+
+    fn end(&self) -> ClosedLedger {
+        ClosedLedger {
+            last_entry: self.machine.last_add_confirmed(),
+            length: self.machine.confirmed_length(),
+        }
     }
 
     fn on_change(&mut self, change: Change) {
