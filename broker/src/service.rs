@@ -33,6 +33,7 @@ use crate::config::BrokerConfig;
 use crate::namespace::{
     Cluster, NamespaceStore, Owner, Ownership, SchemaRegistry, TopicFeeds, TopicRegistry,
 };
+use crate::policies::RecentPolicies;
 
 /// What everything in a broker shares.
 pub struct BrokerService {
@@ -40,6 +41,8 @@ pub struct BrokerService {
     /// Clusters, tenants, namespaces, partitioned topics.
     pub store: NamespaceStore,
     pub schemas: SchemaRegistry,
+    /// Policies as they were read lately.
+    pub policies: Arc<RecentPolicies>,
     /// The topics in memory, and the way to load others.
     pub topics: Arc<TopicRegistry>,
     /// Lists of topics for clients that watch them.

@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 use super::effective::TopicPolicies;
 use super::source::{PolicySource, Shared, StoredPolicies};
 use crate::namespace::{NamespaceStore, PolicyChanges, StoreError};
+use crate::schemas::Rule;
 
 /// Namespaces, and topics, that are remembered at most: for a hand-over of as many, at a few KiB each.
 const REMEMBERED_MAX: usize = 4096;
@@ -39,6 +40,17 @@ impl RecentPolicies {
     /// Notes the changes made through `store` and its clones.
     pub fn new(store: NamespaceStore) -> Self {
         RecentPolicies { store, memory: Arc::default() }
+    }
+
+    /// What holds for new schemas of a topic.
+    pub async fn schema_rule(&self, topic: &TopicName) -> Result<Rule, StoreError> {
+        let (shared, own) = try_join(self.shared(topic.namespace()), self.own(topic)).await?;
+        Ok(shared.schema_rule(&own))
+    }
+
+    /// Where they are read from.
+    pub fn store(&self) -> &NamespaceStore {
+        &self.store
     }
 
     fn changes(&self) -> &PolicyChanges {

@@ -53,6 +53,20 @@ impl Shared {
     pub(super) fn with(&self, own: &Map<String, Value>) -> TopicPolicies {
         TopicPolicies { isolation: self.isolation.clone(), ..TopicPolicies::new(&self.policies, own) }
     }
+
+    /// What holds for new schemas of that topic.
+    pub(super) fn schema_rule(&self, own: &Map<String, Value>) -> Rule {
+        let find = |name: &str| own.get(name).or_else(|| self.policies.get(name));
+        let text = |name: &str| find(name).and_then(Value::as_str).filter(|text| *text != "UNDEFINED");
+        let flag = |name: &str| find(name).and_then(Value::as_bool);
+        let older = || text("schema_auto_update_compatibility_strategy");
+        let strategy = text("schema_compatibility_strategy").or_else(older);
+        Rule {
+            strategy: strategy.map_or_else(Strategy::default, Strategy::parse),
+            auto_update: flag("is_allow_auto_update_schema").unwrap_or(true),
+            enforced: flag("schema_validation_enforced").unwrap_or(false),
+        }
+    }
 }
 
 impl StoredPolicies {
@@ -75,21 +89,8 @@ impl StoredPolicies {
 
     /// What holds for new schemas of a topic.
     pub async fn schema_rule(&self, topic: &TopicName) -> Result<Rule, StoreError> {
-        let namespace = match self.0.namespace(topic.namespace()).await? {
-            Some(policies) => as_object(serde_json::to_value(policies)),
-            None => Map::new(),
-        };
-        let own = self.0.topic_policies(topic).await?.unwrap_or_default();
-        let find = |name: &str| own.get(name).or_else(|| namespace.get(name));
-        let text = |name: &str| find(name).and_then(Value::as_str).filter(|text| *text != "UNDEFINED");
-        let flag = |name: &str| find(name).and_then(Value::as_bool);
-        let older = || text("schema_auto_update_compatibility_strategy");
-        let strategy = text("schema_compatibility_strategy").or_else(older);
-        Ok(Rule {
-            strategy: strategy.map_or_else(Strategy::default, Strategy::parse),
-            auto_update: flag("is_allow_auto_update_schema").unwrap_or(true),
-            enforced: flag("schema_validation_enforced").unwrap_or(false),
-        })
+        let (shared, own) = try_join(self.of_namespace(topic.namespace()), self.own(topic)).await?;
+        Ok(shared.schema_rule(&own))
     }
 }
 

@@ -10,7 +10,6 @@ use super::context::{Context, Room, properties};
 use super::refusal::Refusal;
 use super::sessions::{CannotCreate, Creation, Found, Kind};
 use crate::namespace::{version_bytes, version_of};
-use crate::policies::StoredPolicies;
 use crate::schemas::Rule;
 use crate::topic::{AccessMode, AddProducer, Handle, ProducerKey, ProducerReady, Publish};
 
@@ -136,7 +135,7 @@ impl Context {
     }
 
     pub(super) async fn schema_rule(&self, topic: &TopicName) -> Result<Rule, Refusal> {
-        Ok(StoredPolicies(self.service.store.clone()).schema_rule(topic).await?)
+        Ok(self.service.policies.schema_rule(topic).await?)
     }
 
     fn add_producer(&self, command: &api::CommandProducer, schema_version: Bytes) -> AddProducer {

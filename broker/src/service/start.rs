@@ -23,7 +23,7 @@ use crate::namespace::{
     AutoCreate, BrokerRecord, Cluster, ClusterData, ClusterSettings, Listener, LoadTopic, NamespaceStore,
     Owner, Ownership, SchemaRegistry, SingleBroker, StoreError, TopicFeeds, TopicRegistry, bootstrap,
 };
-use crate::policies::{self, RecentPolicies};
+use crate::policies::{self, PolicySource, RecentPolicies};
 use crate::topic::{ProducerNames, StoreElsewhere, TailBudget, TopicEnv, TopicLimits};
 
 /// Counts the starts of brokers: part of the producer names that they make up (as in Pulsar).
@@ -93,19 +93,18 @@ impl Broker {
 
         let elsewhere = Arc::new(Elsewhere::new(Arc::clone(&environment.clock)));
         let shared = Arc::clone(&elsewhere) as Arc<dyn StoreElsewhere>;
-        let store = NamespaceStore::new(Arc::clone(&metadata));
-        let source = Arc::new(RecentPolicies::new(store.clone()));
-        let policies = Arc::clone(&source);
-        let loader = loader(&config, &metadata, policies, ledgers, &environment, &advertised, shared).await?;
+        let policies = Arc::new(RecentPolicies::new(NamespaceStore::new(Arc::clone(&metadata))));
+        let source = Arc::clone(&policies);
+        let loader = loader(&config, &metadata, source, ledgers, &environment, &advertised, shared).await?;
         let cluster = join(&config, &metadata, &environment, &advertised).await?;
         let name = config.cluster.clone();
-        let service = assemble_with(config, metadata, store, environment, advertised, loader, cluster);
+        let service = assemble_with(config, metadata, policies, environment, advertised, loader, cluster);
         let service = Arc::new(service);
         elsewhere.belongs_to(&service);
         let following = policies::follow(
             Arc::clone(&service.metadata),
             Arc::clone(&service.topics),
-            source,
+            Arc::clone(&service.policies) as Arc<dyn PolicySource>,
             Arc::clone(&service.clock),
         );
         let following = tokio::spawn(following);
@@ -292,15 +291,15 @@ pub(crate) fn assemble(
     advertised: Owner,
     loader: Arc<dyn LoadTopic>,
 ) -> BrokerService {
-    let store = NamespaceStore::new(Arc::clone(&metadata));
-    assemble_with(config, metadata, store, environment, advertised, loader, None)
+    let policies = Arc::new(RecentPolicies::new(NamespaceStore::new(Arc::clone(&metadata))));
+    assemble_with(config, metadata, policies, environment, advertised, loader, None)
 }
 
 /// The service without its ports, over any way to load topics.
 pub(crate) fn assemble_with(
     config: BrokerConfig,
     metadata: SharedMetadata,
-    store: NamespaceStore,
+    policies: Arc<RecentPolicies>,
     environment: Environment,
     advertised: Owner,
     loader: Arc<dyn LoadTopic>,
@@ -310,6 +309,7 @@ pub(crate) fn assemble_with(
         Some(cluster) => Arc::clone(cluster) as Arc<dyn Ownership>,
         None => Arc::new(SingleBroker(advertised.clone())),
     };
+    let store = policies.store().clone();
     let auto_create = AutoCreate {
         topics: config.auto_create_topics,
         subscriptions: config.auto_create_subscriptions,
@@ -319,6 +319,7 @@ pub(crate) fn assemble_with(
         schemas: SchemaRegistry::new(Arc::clone(&metadata), Arc::clone(&environment.clock)),
         topics: TopicRegistry::new(store.clone(), loader, auto_create, Arc::clone(&ownership)),
         feeds: TopicFeeds::new(store.clone(), Arc::clone(&environment.clock)),
+        policies,
         store,
         ownership,
         cluster,
