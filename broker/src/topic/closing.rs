@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, join};
+use futures_util::future::{BoxFuture, join, join3};
 use futures_util::{FutureExt, StreamExt, stream};
 
 use super::actor::Topic;
@@ -151,16 +151,23 @@ fn close_ledgers(
     ml: ManagedLedger,
     failed: bool,
 ) -> BoxFuture<'static, ()> {
+    let deduplication = Topic::close_deduplication(deduplication, ml.ledgers());
     async move {
-        if let Err(error) = Topic::close_deduplication(deduplication, ml.ledgers()).await {
+        let compaction = async {
+            match compaction {
+                Some(compaction) => compaction.close().await,
+                None => Ok(()),
+            }
+        };
+        let ledgers = async { if failed { Ok(()) } else { ml.close().await } };
+        let (deduplication, compaction, ledgers) = join3(deduplication, compaction, ledgers).await;
+        if let Err(error) = deduplication {
             tracing::warn!(%topic, %error, "close the cursor of deduplication");
         }
-        if let Some(compaction) = compaction
-            && let Err(error) = compaction.close().await
-        {
+        if let Err(error) = compaction {
             tracing::warn!(%topic, %error, "close the cursor of compaction");
         }
-        if !failed && let Err(error) = ml.close().await {
+        if let Err(error) = ledgers {
             tracing::warn!(%topic, %error, "close the managed ledger");
         }
     }

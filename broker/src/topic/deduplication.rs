@@ -5,6 +5,9 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
 use super::actor::Topic;
 use super::durability::Durability;
 use super::error::TopicError;
@@ -178,13 +181,13 @@ impl Topic {
         deduplication.durability.write_if_due(&deduplication.cursor, &name, &self.stored, now);
     }
 
-    /// The last snapshot, so that the next load has nothing to read.
-    pub(crate) async fn close_deduplication(
+    /// Takes the last snapshot, so that the next load has nothing to read. What is given writes it.
+    pub(crate) fn close_deduplication(
         deduplication: Option<Deduplication>,
         list: &LedgerList,
-    ) -> Result<(), TopicError> {
-        let Some(mut deduplication) = deduplication else { return Ok(()) };
+    ) -> BoxFuture<'static, Result<(), TopicError>> {
+        let Some(mut deduplication) = deduplication else { return std::future::ready(Ok(())).boxed() };
         deduplication.take_snapshot(list);
-        deduplication.durability.close(&deduplication.cursor).await
+        async move { deduplication.durability.close(&deduplication.cursor).await }.boxed()
     }
 }

@@ -127,20 +127,19 @@ impl Cluster {
         if self.table.state(bundle).is_none() {
             return Ok(Released::NotHere);
         }
+        // While the topics are still served: nothing but what must be done comes between their end here and their return.
+        let next = match next {
+            Some(next) => Some(next),
+            None => self.successor(bundle).await,
+        };
         let close = async {
             match self.topics() {
                 Some(topics) => topics.close_bundle(&bundle.0, bundle.1).await,
                 None => Vec::new(),
             }
         };
-        let choose = async {
-            match next {
-                Some(next) => Some(next),
-                None => self.successor(bundle).await,
-            }
-        };
         // Meanwhile other brokers' lookups wait instead of sending clients here.
-        let (mut closed, told, next) = tokio::join!(close, self.tell_handover(bundle), choose);
+        let (mut closed, told) = tokio::join!(close, self.tell_handover(bundle));
         let version = told.unwrap_or_else(|error| {
             tracing::debug!(namespace = %bundle.0, range = %bundle.1, %error, "announce a hand-over");
             None
