@@ -12,14 +12,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::config::BrokerConfig;
-use crate::namespace::{ClusterData, LoadTopic, Owner, bootstrap};
+use crate::namespace::{ClusterData, LoadTopic, Owner, Purpose, bootstrap};
 use crate::service::assemble;
 use crate::topic::{Handle, TopicError};
 
 struct NoTopics;
 
 impl LoadTopic for NoTopics {
-    fn load(&self, _topic: TopicName) -> BoxFuture<'static, Result<Handle, TopicError>> {
+    fn load(&self, _topic: TopicName, _: Purpose) -> BoxFuture<'static, Result<Handle, TopicError>> {
         async { Err(TopicError::NotReady("no topics in this test".into())) }.boxed()
     }
 }

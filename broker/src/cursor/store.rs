@@ -166,7 +166,9 @@ impl CursorStore {
             Err(MetadataError::Conflict { .. }) => return Err(CursorError::Fenced(self.name)),
             Err(error) => return Err(error.into()),
         }
-        self.drop_ledger(None).await;
+        if let Some(ledger) = self.ledger.take() {
+            self.delete_ledger(ledger).await;
+        }
         Ok(())
     }
 
@@ -278,7 +280,6 @@ impl CursorStore {
         self.put_head(ledger, snapshot).await?;
         if fits {
             *self.writer.get_mut() = None;
-            self.drop_ledger(None).await;
         }
         Ok(())
     }
@@ -300,23 +301,18 @@ impl CursorStore {
             return Err(error);
         }
         *self.writer.get_mut() = Some(writer);
-        self.drop_ledger(Some(id)).await;
         Ok(())
     }
 
+    /// Has the head name this ledger. The one that it named until now is deleted with that.
     async fn put_head(&mut self, ledger: Option<LedgerId>, snapshot: Snapshot) -> Result<(), CursorError> {
         let head = self.head(ledger, snapshot).encode();
         let (metadata, clock) = (self.env.metadata.clone(), self.env.clock.clone());
-        let put = put_checked(metadata, clock, self.name.clone(), self.key.clone(), head, self.version);
-        self.version = put.await?;
+        let (name, key) = (self.name.clone(), self.key.clone());
+        let dropped = self.ledger.filter(|_| self.ledger != ledger);
+        self.version = put_checked(metadata, clock, name, key, head, self.version, dropped).await?;
+        self.ledger = ledger;
         Ok(())
-    }
-
-    /// Deletes the ledger that the head named until now.
-    async fn drop_ledger(&mut self, next: Option<LedgerId>) {
-        if let Some(old) = std::mem::replace(&mut self.ledger, next) {
-            self.delete_ledger(old).await;
-        }
     }
 
     async fn delete_ledger(&self, id: LedgerId) {

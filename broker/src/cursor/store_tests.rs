@@ -3,6 +3,7 @@
 use super::*;
 use crate::managed_ledger::test_cluster::{Cluster, NAME, append, small_ledgers};
 use crate::managed_ledger::{LedgerInfo, LedgerList, LedgerState, MlConfig};
+use futures_util::FutureExt;
 use magnetar_proto::ids::{EntryId, LedgerId, Position};
 use std::collections::BTreeMap;
 
@@ -90,17 +91,52 @@ async fn an_older_owner_makes_nothing_durable() {
     cluster.stop().await;
 }
 
+async fn ledger_of(cluster: &Cluster) -> Option<LedgerId> {
+    let key = magnetar_common::layout::cursor(NAME, "sub/1");
+    head::Head::decode(&cluster.env.metadata.get(&key).await.unwrap().unwrap().bytes).unwrap().ledger
+}
+
+#[tokio::test]
+async fn a_cursors_ledger_is_there_exactly_as_long_as_the_head_names_it() {
+    for applied in [false, true] {
+        let cluster = Cluster::start().await;
+        let (list, positions) = topic(&cluster).await;
+        let (env, config) = (cluster.env_lost_after(2, applied), MlConfig::default());
+        let mut cursor = Cursor::new(list.earliest());
+        let created = CursorStore::create(&env, &config, NAME, "sub/1", cursor.snapshot(), properties());
+        let mut store = created.await.unwrap();
+        cursor.ack(positions[4], &list);
+        store.persist(cursor.snapshot()).await.unwrap();
+        let used = ledger_of(&cluster).await.expect("a ledger");
+        // It would try again, but its owner is gone.
+        assert!(store.close(cursor.snapshot()).now_or_never().is_none());
+        assert_eq!(ledger_of(&cluster).await, Some(used).filter(|_| !applied));
+        assert_eq!(cluster.ledger_exists(used).await, !applied);
+        assert_eq!(recover(&cluster, &list).await.1, cursor);
+        assert!(!cluster.ledger_exists(used).await);
+        cluster.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_cursor_closes_although_its_ledger_is_gone() {
+    let cluster = Cluster::start().await;
+    let (list, positions) = topic(&cluster).await;
+    let mut cursor = Cursor::new(list.earliest());
+    let mut store = create(&cluster, &cursor).await;
+    cursor.ack(positions[4], &list);
+    store.persist(cursor.snapshot()).await.unwrap();
+    cluster.env.ledgers.delete(ledger_of(&cluster).await.expect("a ledger")).await.unwrap();
+    store.close(cursor.snapshot()).await.unwrap();
+    assert_eq!(ledger_of(&cluster).await, None);
+    assert_eq!(recover(&cluster, &list).await.1, cursor);
+    cluster.stop().await;
+}
+
 #[tokio::test]
 async fn a_clean_close_folds_a_small_state_into_the_head_and_keeps_a_large_one_in_its_ledger() {
     let cluster = Cluster::start().await;
     let (list, positions) = topic(&cluster).await;
-    let ledger_of = |cluster: &Cluster| {
-        let metadata = cluster.env.metadata.clone();
-        async move {
-            let key = magnetar_common::layout::cursor(NAME, "sub/1");
-            head::Head::decode(&metadata.get(&key).await.unwrap().unwrap().bytes).unwrap().ledger
-        }
-    };
     let mut cursor = Cursor::new(list.earliest());
     let mut store = create(&cluster, &cursor).await;
     cursor.ack(positions[4], &list);

@@ -1,4 +1,4 @@
-//! What happens to a managed ledger besides appends and reads: trim, properties, termination, closing, deletion.
+//! What happens to a managed ledger besides appends and reads: trim, properties, termination, deletion.
 
 use super::error::MlError;
 use super::ledger_list::LedgerState;
@@ -163,20 +163,6 @@ impl ManagedLedger {
         Ok(end)
     }
 
-    /// Waits for all appends, closes the ledger and writes its end down, so that the next owner has nothing to recover.
-    ///
-    /// # Errors
-    /// When something failed before or meanwhile: the next owner recovers. Nothing confirmed is lost.
-    pub async fn close(mut self) -> Result<(), MlError> {
-        self.stop().await?;
-        self.settle().await?;
-        while self.deleting.is_some() {
-            let step = self.step().await;
-            self.on_step(step);
-        }
-        Ok(())
-    }
-
     /// Deletes the topic's record and then its ledgers, confirmed or not. The cursors must be gone.
     ///
     /// # Errors
@@ -214,42 +200,6 @@ impl ManagedLedger {
             terminated: self.terminated(),
             ledgers: ledgers.collect(),
         }
-    }
-
-    /// Lets a rollover that is under way finish, then closes the ledger in use.
-    async fn stop(&mut self) -> Result<(), MlError> {
-        self.stopping = true;
-        loop {
-            if let Some(error) = &self.failed {
-                return Err(error.clone());
-            }
-            if self.creating.is_none() && self.prepared.is_none() {
-                match self.tail {
-                    Tail::Idle => return Ok(()),
-                    Tail::Writing { .. } => self.seal_for_good(),
-                    _ => {}
-                }
-            }
-            let step = self.step().await;
-            self.on_step(step);
-        }
-    }
-
-    fn seal_for_good(&mut self) {
-        if let Some((id, entries)) = self.tail.seal(None) {
-            self.info.record_mut().list.set_state(id, LedgerState::Sealed { entries });
-        }
-    }
-
-    async fn settle(&mut self) -> Result<(), MlError> {
-        while !self.info.is_settled() {
-            if let Some(error) = &self.failed {
-                return Err(error.clone());
-            }
-            let step = self.step().await;
-            self.on_step(step);
-        }
-        Ok(())
     }
 
     async fn wait_durable(&mut self, generation: u64) -> Result<(), MlError> {

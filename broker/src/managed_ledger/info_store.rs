@@ -5,7 +5,9 @@ use super::info::Record;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt};
 use magnetar_common::clock::SharedClock;
-use magnetar_common::metadata::{Expect, MetadataError, SharedMetadata, Version};
+use magnetar_common::metadata::{Expect, MetadataError, Op, SharedMetadata, Version};
+use magnetar_ledger::Client;
+use magnetar_proto::ids::LedgerId;
 use std::time::Duration;
 
 /// How often a write is tried while the store cannot be reached, before the topic gives up and is opened anew.
@@ -85,6 +87,7 @@ impl InfoStore {
                 self.key.clone(),
                 self.record.encode(),
                 self.version,
+                None,
             );
             self.write = Some(Write { generation: self.generation, future: future.boxed() });
         }
@@ -107,6 +110,15 @@ impl InfoStore {
         generation <= self.durable
     }
 
+    /// The write of the record as `change` leaves it, for a transaction that is the last thing done to it. All changes must be
+    /// settled.
+    pub(super) fn last_put(&self, change: impl FnOnce(&mut Record)) -> Op {
+        let mut record = self.record.clone();
+        change(&mut record);
+        let (key, expect) = (self.key.clone(), Expect::Version(self.version));
+        Op::Put { key, value: record.encode(), expect, lease: None }
+    }
+
     /// Removes the record if nobody else has changed it. All changes must be settled.
     pub(super) async fn delete(&mut self) -> Result<(), MlError> {
         match self.metadata.delete(&self.key, Expect::Version(self.version)).await {
@@ -117,8 +129,9 @@ impl InfoStore {
     }
 }
 
-/// Puts the value if the key still has `version`. When the outcome of a try is unknown, the store is asked: the put may
-/// have happened.
+/// Puts the value if the key still has `version`, and deletes in the same step the ledger that it names no longer: so there is
+/// no moment at which a crash leaves a ledger that nobody knows of. When the outcome of a try is unknown, the store is asked:
+/// the put may have happened.
 pub(crate) async fn put_checked(
     metadata: SharedMetadata,
     clock: SharedClock,
@@ -126,13 +139,19 @@ pub(crate) async fn put_checked(
     key: String,
     value: Bytes,
     version: Version,
+    mut dropped: Option<LedgerId>,
 ) -> Result<Version, MlError> {
-    let mut attempt = 0;
+    let (mut attempt, mut may_have_happened) = (0, false);
     loop {
         attempt += 1;
-        match metadata.put(&key, value.clone(), Expect::Version(version)).await {
-            Ok(version) => return Ok(version),
-            Err(MetadataError::Conflict { .. } | MetadataError::NotFound { .. }) if attempt == 1 => {
+        let expect = Expect::Version(version);
+        let put = Op::Put { key: key.clone(), value: value.clone(), expect, lease: None };
+        let ops = [put].into_iter().chain(dropped.map(Client::deletion));
+        match metadata.transact(ops.collect()).await {
+            Ok(_) => return Ok(Version(version.0 + 1)),
+            // The ledger is gone already. The put is looked at first, so it would have been in order.
+            Err(MetadataError::NotFound { .. }) if dropped.is_some() => dropped = None,
+            Err(MetadataError::Conflict { .. } | MetadataError::NotFound { .. }) if !may_have_happened => {
                 return Err(MlError::Fenced(name));
             }
             Err(MetadataError::Conflict { .. }) => {
@@ -145,6 +164,7 @@ pub(crate) async fn put_checked(
             }
             Err(MetadataError::Unavailable(reason)) if attempt < ATTEMPTS => {
                 tracing::warn!(managed_ledger = name, reason, "write the list of ledgers: trying again");
+                may_have_happened = true;
                 clock.sleep(RETRY_DELAY).await;
             }
             Err(error) => return Err(error.into()),

@@ -6,6 +6,7 @@
 //! shell that gives them ledgers, metadata and time.
 
 mod backlog;
+mod closing;
 mod config;
 mod error;
 mod housekeeping;
@@ -22,7 +23,11 @@ mod tail;
 mod trim;
 
 #[cfg(test)]
+mod handover_tests;
+#[cfg(test)]
 pub(crate) mod test_cluster;
+#[cfg(test)]
+mod test_store;
 #[cfg(test)]
 mod tests;
 

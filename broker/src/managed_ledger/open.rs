@@ -7,7 +7,8 @@ use super::info_store::InfoStore;
 use super::ledger_list::LedgerState;
 use super::shell::ManagedLedger;
 use magnetar_common::layout;
-use magnetar_common::metadata::{Expect, MetadataError, SharedMetadata, Value, Version};
+use magnetar_common::metadata::{Expect, MetadataError, Op, SharedMetadata, Value, Version};
+use magnetar_ledger::{Client, Draft, LedgerError};
 use magnetar_proto::ids::LedgerId;
 
 /// Owners that take over from each other at the same time make each other start again; more than this many in a row
@@ -19,30 +20,44 @@ pub async fn exists(metadata: &SharedMetadata, name: &str) -> Result<bool, MlErr
     Ok(metadata.get(&layout::managed_ledger(name)).await?.is_some())
 }
 
-/// A managed ledger's record as it was at some moment, if there was one.
+/// A managed ledger's record as it was at some moment, if there was one, and what was fetched for its next ledger.
 #[derive(Debug)]
-pub struct Found(Option<Value>);
+pub struct Found {
+    record: Option<Value>,
+    id: Option<LedgerId>,
+}
 
 impl ManagedLedger {
     /// Opens the managed ledger, and makes it if it does not exist. Every entry that was ever confirmed to anybody is
     /// there afterwards, and an older owner gets nothing confirmed any more: its ledgers are fenced, and its list of
     /// ledgers cannot be changed. No ledger is opened for appends: see [`Self::make_writable`].
     pub async fn open(env: MlEnv, name: &str, config: MlConfig) -> Result<Self, MlError> {
-        let found = Self::look(&env, name).await?;
+        let found = Self::look(&env, name, false).await?;
         Self::open_found(env, name, config, found).await
     }
 
-    /// What [`open_found`](Self::open_found) begins with: a read that can go beside others. Changes nothing.
-    pub async fn look(env: &MlEnv, name: &str) -> Result<Found, MlError> {
-        Ok(Found(env.metadata.get(&layout::managed_ledger(name)).await?))
+    /// What [`open_found`](Self::open_found) begins with: it can go beside other reads, and changes nothing. When it is
+    /// `for_writing`, a ledger for appends will be made in the step that takes the managed ledger over; unless it is
+    /// terminated or bookies are missing, and then that is left to [`Self::make_writable`].
+    pub async fn look(env: &MlEnv, name: &str, for_writing: bool) -> Result<Found, MlError> {
+        let record = env.metadata.get(&layout::managed_ledger(name)).await?;
+        // The id is given out after the list was read, and is used only if nobody has changed the list since. So it is
+        // above that of every ledger that was ever in the list, the deleted ones included: a cursor may stand behind one
+        // of these, and would take the entries of a ledger with a lower id for consumed.
+        let id = match for_writing {
+            true => env.ledgers.new_id().await.inspect_err(|error| not_writable(name, error)).ok(),
+            false => None,
+        };
+        Ok(Found { record, id })
     }
 
     /// [`open`](Self::open), after a look at it. What has changed since is read again.
     pub async fn open_found(env: MlEnv, name: &str, config: MlConfig, found: Found) -> Result<Self, MlError> {
-        let (info, empty) = take_over(&env, name, &config, found).await?;
+        let (info, draft) = take_over(&env, name, &config, found).await?;
         let mut opened = Self::from_parts(env, name, config, info);
-        if !empty.is_empty() {
-            opened.start_deleting(empty);
+        if let Some(draft) = draft {
+            let writer = opened.env.ledgers.begin(draft);
+            opened.start_using(writer);
         }
         Ok(opened)
     }
@@ -55,37 +70,65 @@ impl ManagedLedger {
     }
 }
 
-/// Gives the record and the ledgers that are no longer in it because they are empty.
+/// Gives the record, and the ledger that was made for appends.
+///
+/// All of it is one transaction: the ledger found empty is gone when the list does not name it any more, and a new one is
+/// there when the list does. So whatever crashes, no ledger is left that nobody knows of, and none is listed that is not
+/// there.
 async fn take_over(
     env: &MlEnv,
     name: &str,
     config: &MlConfig,
-    found: Found,
-) -> Result<(InfoStore, Vec<LedgerId>), MlError> {
+    mut found: Found,
+) -> Result<(InfoStore, Option<Draft>), MlError> {
     let key = layout::managed_ledger(name);
-    let mut seen = Some(found.0);
     for _ in 0..ATTEMPTS {
-        let found = match seen.take() {
-            Some(found) => found,
-            None => env.metadata.get(&key).await?,
-        };
-        let (mut record, expect) = match &found {
+        let (mut record, expect) = match &found.record {
             None => (Record::default(), Expect::Missing),
             Some(value) => (Record::decode(name, &value.bytes)?, Expect::Version(value.version)),
         };
         let empty = recover_open_ledgers(env, config, &mut record).await?;
+        let draft = found.id.and_then(|id| draft(env, name, config, &record, id));
+        if let Some(draft) = &draft {
+            record.list.push_open(draft.id());
+        }
         // Written even when nothing has changed: the new version keeps an older owner from adding a ledger that we would
         // not know of.
-        match env.metadata.put(&key, record.encode(), expect).await {
-            Ok(version) => return Ok((store(env, name, record, version), empty)),
-            Err(MetadataError::Conflict { .. } | MetadataError::NotFound { .. }) => {}
+        let put = Op::Put { key: key.clone(), value: record.encode(), expect, lease: None };
+        let deletions = empty.into_iter().map(Client::deletion);
+        let ops = [put].into_iter().chain(deletions).chain(draft.as_ref().map(Draft::put));
+        match env.metadata.transact(ops.collect()).await {
+            Ok(versions) => {
+                let version = versions.first().copied().flatten();
+                let version =
+                    version.ok_or_else(|| MetadataError::Corrupt("a put gave no version".into()))?;
+                return Ok((store(env, name, record, version), draft));
+            }
+            Err(MetadataError::Conflict { .. } | MetadataError::NotFound { .. }) => {
+                found = ManagedLedger::look(env, name, found.id.is_some()).await?;
+            }
             Err(error) => return Err(error.into()),
         }
     }
     Err(MlError::Fenced(name.to_owned()))
 }
 
-/// In order, oldest first. An owner that is gone may have left two: the one it was leaving and the one to follow.
+/// `None`: no ledger can be opened for appends now.
+fn draft(env: &MlEnv, name: &str, config: &MlConfig, record: &Record, id: LedgerId) -> Option<Draft> {
+    let in_order = record.list.iter().next_back().is_none_or(|(last, _)| last < id);
+    if record.terminated.is_some() || !in_order {
+        return None;
+    }
+    let drafted = env.ledgers.draft(id, config.ledger_options(name, None));
+    drafted.inspect_err(|error| not_writable(name, error)).ok()
+}
+
+fn not_writable(managed_ledger: &str, error: &LedgerError) {
+    tracing::debug!(managed_ledger, %error, "open it to write at once");
+}
+
+/// In order, oldest first. An owner that is gone may have left two: the one it was leaving and the one to follow. Gives those
+/// that are no longer in the list because they are empty.
 async fn recover_open_ledgers(
     env: &MlEnv,
     config: &MlConfig,

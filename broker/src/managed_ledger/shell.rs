@@ -291,7 +291,7 @@ impl ManagedLedger {
         }
     }
 
-    fn start_using(&mut self, writer: Writer) {
+    pub(super) fn start_using(&mut self, writer: Writer) {
         match self.tail {
             Tail::Writing { .. } => {
                 let next = Next { writer, queue: AppendQueue::default() };

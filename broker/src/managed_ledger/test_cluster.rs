@@ -1,5 +1,6 @@
 //! Three real bookies over a metadata store in memory, for the tests of managed ledgers and cursors.
 
+use super::test_store::Lost;
 use super::{ManagedLedger, MlConfig, MlEnv, MlEvent};
 use bytes::Bytes;
 use magnetar_bookie::Bookie;
@@ -37,6 +38,12 @@ impl Cluster {
 
     pub(crate) async fn open(&self, config: MlConfig) -> ManagedLedger {
         ManagedLedger::open(self.env.clone(), NAME, config).await.expect("opened")
+    }
+
+    /// As seen by an owner whose store is lost at its transaction after the next `left` ones, applied or not.
+    pub(crate) fn env_lost_after(&self, left: usize, applies: bool) -> MlEnv {
+        let store = Lost { store: self.env.metadata.clone(), left: left.into(), applies };
+        MlEnv { metadata: Arc::new(store), ..self.env.clone() }
     }
 
     pub(crate) async fn ledger_exists(&self, id: LedgerId) -> bool {

@@ -7,6 +7,7 @@ mod bookie_affinity;
 mod bootstrap;
 mod error;
 mod isolation;
+mod loading;
 mod ownership;
 mod partitions;
 mod policies;
@@ -24,6 +25,7 @@ mod topic_watch;
 pub use bookie_affinity::BookieAffinityGroup;
 pub use bootstrap::bootstrap;
 pub use error::{LoadError, StoreError};
+pub use loading::{LoadTopic, Purpose};
 pub use ownership::{
     Asked, Boundaries, BrokerRecord, Brokers, BundleError, BundleStats, Cluster, ClusterSettings, Directory,
     HandOver, Listener, Located, Neighbours, Owner, Ownership, SingleBroker, SplitAt,
@@ -33,7 +35,7 @@ pub use policies::{
     TenantInfo,
 };
 pub use records::PolicyChanges;
-pub use registry::{AutoCreate, LoadTopic, TopicRegistry};
+pub use registry::{AutoCreate, TopicRegistry};
 pub use schemas::{SchemaRecord, SchemaRegistry, version_bytes, version_of};
 pub use store::NamespaceStore;
 pub use topic_feed::{TopicFeed, TopicFeeds};

@@ -11,6 +11,7 @@ use magnetar_common::topic_name::{NamespaceName, TopicName};
 use tokio::sync::Semaphore;
 
 use super::error::{LoadError, StoreError};
+use super::loading::{LoadTopic, Purpose};
 use super::ownership::Ownership;
 use super::policies::{PartitionedTopicMetadata, Policies};
 use super::store::NamespaceStore;
@@ -19,16 +20,6 @@ use crate::topic::{CloseReason, Departed, Handle, TopicError};
 /// Topics that are opened at a time: enough to hide the latency of metadata and bookies, few enough that a broker that takes
 /// over thousands of topics leaves both to the topics that are open already.
 const LOADS_AT_A_TIME: usize = 64;
-
-/// Opens a topic's task: the managed ledger recovered, cursors read. Fences whoever had the topic before.
-pub trait LoadTopic: Send + Sync + 'static {
-    fn load(&self, topic: TopicName) -> BoxFuture<'static, Result<Handle, TopicError>>;
-
-    /// The topic is in the registry now: what is told to all topics reaches it from here on.
-    fn loaded(&self, _topic: TopicName, _handle: Handle) -> BoxFuture<'static, ()> {
-        std::future::ready(()).boxed()
-    }
-}
 
 /// What first use may create, unless a namespace's policies say otherwise.
 #[derive(Clone, Copy, Debug)]
@@ -78,12 +69,24 @@ impl TopicRegistry {
     /// The topic's handle; loads it if it is not in memory, and creates it first if `create` and the namespace's
     /// policies allow. Concurrent calls share one load. Cancel-safe: a load that began goes on.
     pub async fn get_or_load(self: &Arc<Self>, topic: &TopicName, create: bool) -> Result<Handle, LoadError> {
+        self.get_or_load_for(topic, create, Purpose::Read).await
+    }
+
+    /// [`Self::get_or_load`] for a use that is known. A topic that is being loaded was found admissible by whoever began that.
+    pub async fn get_or_load_for(
+        self: &Arc<Self>,
+        topic: &TopicName,
+        create: bool,
+        purpose: Purpose,
+    ) -> Result<Handle, LoadError> {
         if let Some(handle) = self.get(topic) {
             return Ok(handle);
         }
         self.check_owned(topic).await?;
-        self.admit(topic, create).await?;
-        Ok(self.load(topic)?.await?)
+        if !self.is_loading(topic) {
+            self.admit(topic, create).await?;
+        }
+        Ok(self.load(topic, purpose)?.await?)
     }
 
     /// Creates a plain topic, or a partition, whatever the policies say of first use; `Exists` if it is there.
@@ -94,7 +97,7 @@ impl TopicRegistry {
         if partitioned || self.store.topic_exists(topic).await? {
             return Err(StoreError::Exists(format!("topic {topic}")).into());
         }
-        Ok(self.load(topic)?.await?)
+        Ok(self.load(topic, Purpose::Read)?.await?)
     }
 
     /// The topic's handle if it is in memory.
@@ -157,7 +160,7 @@ impl TopicRegistry {
         // A partition can exist although the record that counts it is gone or smaller: it must go away all the same.
         let handle = match self.settled(topic).await {
             Some(handle) => handle,
-            None if self.store.topic_exists(topic).await? => self.load(topic)?.await?,
+            None if self.store.topic_exists(topic).await? => self.load(topic, Purpose::Read)?.await?,
             None => return Err(LoadError::NotFound(topic.clone())),
         };
         handle.close(CloseReason::Delete { force }).await?;
@@ -187,8 +190,9 @@ impl TopicRegistry {
     /// loaded is left to its clients' first requests.
     pub async fn load_ahead(self: &Arc<Self>, topics: impl IntoIterator<Item = (TopicName, bool)>) {
         let load = |(topic, writable): (TopicName, bool)| async move {
+            let purpose = if writable { Purpose::Publish } else { Purpose::Read };
             let loaded: Result<(), LoadError> = async {
-                let handle = self.load(&topic)?.await?;
+                let handle = self.load(&topic, purpose)?.await?;
                 if writable { Ok(handle.prepare().await?) } else { Ok(()) }
             }
             .await;
@@ -285,7 +289,12 @@ impl TopicRegistry {
         }
     }
 
-    fn load(self: &Arc<Self>, topic: &TopicName) -> Result<Loading, LoadError> {
+    fn is_loading(&self, topic: &TopicName) -> bool {
+        let slots = self.slots();
+        matches!(slots.topics.get(topic), Some(Slot::Loading(loading)) if !matches!(loading.peek(), Some(Err(_))))
+    }
+
+    fn load(self: &Arc<Self>, topic: &TopicName, purpose: Purpose) -> Result<Loading, LoadError> {
         let mut slots = self.slots();
         if slots.closed {
             return Err(LoadError::ShuttingDown);
@@ -304,20 +313,20 @@ impl TopicRegistry {
             Some(Slot::Loaded(handle)) => Some(handle.clone()),
             _ => None,
         };
-        let loading = self.start_load(topic.clone(), previous);
+        let loading = self.start_load(topic.clone(), purpose, previous);
         slots.topics.insert(topic.clone(), Slot::Loading(loading.clone()));
         Ok(loading)
     }
 
     /// The load runs in a task of its own, so that no caller's cancellation leaves a topic half open.
-    fn start_load(self: &Arc<Self>, topic: TopicName, previous: Option<Handle>) -> Loading {
+    fn start_load(self: &Arc<Self>, topic: TopicName, purpose: Purpose, previous: Option<Handle>) -> Loading {
         let registry = Arc::clone(self);
         let load = tokio::spawn(async move {
             if let Some(previous) = previous {
                 previous.closed().await;
             }
             let permit = registry.loads.acquire().await;
-            let result = registry.loader.load(topic.clone()).await;
+            let result = registry.loader.load(topic.clone(), purpose).await;
             drop(permit);
             registry.settle(&topic, &result);
             if let Ok(handle) = &result {

@@ -9,7 +9,7 @@ use magnetar_proto::pulsar::entry;
 use super::context::{Context, Room, properties};
 use super::refusal::Refusal;
 use super::sessions::{CannotCreate, Creation, Found, Kind};
-use crate::namespace::{version_bytes, version_of};
+use crate::namespace::{Purpose, version_bytes, version_of};
 use crate::schemas::Rule;
 use crate::topic::{AccessMode, AddProducer, Handle, ProducerKey, ProducerReady, Publish};
 
@@ -87,7 +87,7 @@ impl Context {
             return Err(transactions_are_off());
         }
         let name: TopicName = command.topic.parse()?;
-        let topic = self.service.topics.get_or_load(&name, true).await?;
+        let topic = self.service.topics.get_or_load_for(&name, true, Purpose::Publish).await?;
         let schema_version = self.register_schema(&name, command.schema.as_ref()).await?;
         *entered = Some(topic.clone());
         let mut probed = false;

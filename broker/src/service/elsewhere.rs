@@ -14,6 +14,7 @@ use magnetar_proto::pulsar::message::summarize_entry;
 
 use super::BrokerService;
 use crate::admin::{at_peer, elsewhere, path_of};
+use crate::namespace::Purpose;
 use crate::protocol::outbound::{ConnectionId, Outbound};
 use crate::topic::{AccessMode, AddProducer, Handle, ProducerKey, Publish, StoreElsewhere};
 
@@ -91,7 +92,8 @@ impl BrokerService {
         subscription: Option<&str>,
     ) -> Result<(), String> {
         let summary = summarize_entry(&entry).map_err(|error| error.to_string())?;
-        let handle = self.topics.get_or_load(topic, true).await.map_err(|error| error.to_string())?;
+        let handle = self.topics.get_or_load_for(topic, true, Purpose::Publish).await;
+        let handle = handle.map_err(|error| error.to_string())?;
         let ticket = self.publish_budget.acquire(entry.len()).await;
         let mut producer = Producer::enter(handle, self.connections.next_id(), subscription).await?;
         producer.topic.publish(Publish {

@@ -6,15 +6,15 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use magnetar_common::topic_name::TopicName;
 
-use crate::namespace::LoadTopic;
+use crate::namespace::{LoadTopic, Purpose};
 use crate::topic::{self, Handle, TopicEnv, TopicError};
 
 /// Opens topics over ledgers.
 pub(super) struct Loader(pub(super) TopicEnv);
 
 impl LoadTopic for Loader {
-    fn load(&self, topic: TopicName) -> BoxFuture<'static, Result<Handle, TopicError>> {
-        topic::open(self.0.clone(), topic).boxed()
+    fn load(&self, topic: TopicName, purpose: Purpose) -> BoxFuture<'static, Result<Handle, TopicError>> {
+        topic::open(self.0.clone(), topic, purpose == Purpose::Publish).boxed()
     }
 
     /// Policies that changed between being read and the topic's entry into the registry would be missed otherwise.

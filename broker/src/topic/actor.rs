@@ -135,8 +135,9 @@ struct Inputs {
 
 /// Opens the topic's managed ledger and cursors (creating the ledger if there is none), and starts its task.
 ///
-/// An earlier owner of the ledger, wherever it is, gets nothing acknowledged any more.
-pub async fn open(mut env: TopicEnv, name: TopicName) -> Result<Handle, TopicError> {
+/// An earlier owner of the ledger, wherever it is, gets nothing acknowledged any more. Opened `for_writing`, it has a ledger
+/// for its first producer already, if one can be had.
+pub async fn open(mut env: TopicEnv, name: TopicName, for_writing: bool) -> Result<Handle, TopicError> {
     if name.domain() == Domain::NonPersistent {
         return super::volatile::open(env, name).await;
     }
@@ -145,7 +146,7 @@ pub async fn open(mut env: TopicEnv, name: TopicName) -> Result<Handle, TopicErr
     // One round trip to the metadata store, before those that take the ledger over and the cursors.
     let (policies, found, cursors) = join3(
         env.policies.of(&name),
-        ManagedLedger::look(&env.managed_ledgers, &ml_name),
+        ManagedLedger::look(&env.managed_ledgers, &ml_name, for_writing),
         CursorStore::list(&env.managed_ledgers, &ml_name),
     )
     .await;

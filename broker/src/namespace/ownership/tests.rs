@@ -14,7 +14,9 @@ use magnetar_common::topic_name::{NamespaceName, TopicName};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::namespace::{AutoCreate, ClusterData, LoadTopic, NamespaceStore, TopicRegistry, bootstrap};
+use crate::namespace::{
+    AutoCreate, ClusterData, LoadTopic, NamespaceStore, Purpose, TopicRegistry, bootstrap,
+};
 use crate::topic::{Handle, TopicError};
 
 /// Bounds what takes milliseconds.
@@ -23,7 +25,7 @@ const SOON: Duration = Duration::from_secs(20);
 struct NoTopics;
 
 impl LoadTopic for NoTopics {
-    fn load(&self, _topic: TopicName) -> BoxFuture<'static, Result<Handle, TopicError>> {
+    fn load(&self, _topic: TopicName, _: Purpose) -> BoxFuture<'static, Result<Handle, TopicError>> {
         async { Err(TopicError::NotReady("no topics in this test".into())) }.boxed()
     }
 }

@@ -17,11 +17,14 @@ struct Loader {
     go: Signal,
     /// The tasks' ends of the topics opened; dropping one is that topic's end.
     tasks: Arc<Mutex<Vec<Box<dyn Any + Send>>>>,
+    /// What each was to be opened for.
+    purposes: Arc<Mutex<Vec<Purpose>>>,
     fails: bool,
 }
 
 impl LoadTopic for Loader {
-    fn load(&self, topic: TopicName) -> BoxFuture<'static, Result<Handle, TopicError>> {
+    fn load(&self, topic: TopicName, purpose: Purpose) -> BoxFuture<'static, Result<Handle, TopicError>> {
+        self.purposes.lock().expect("no panic").push(purpose);
         let (mailbox, task) = mpsc::unbounded_channel();
         let handle = Handle::new(topic.as_str().into(), mailbox, Arc::default());
         self.tasks.lock().expect("no panic").push(Box::new(task));
@@ -63,6 +66,30 @@ async fn concurrent_callers_share_one_load() {
         tokio::join!(registry.get_or_load(&name, true), registry.get_or_load(&name, true), release);
     assert!(first.expect("loaded").same_topic(&second.expect("loaded")));
     assert_eq!((loads(&loader), registry.loaded().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn topics_loaded_ahead_are_waited_for_and_those_published_to_are_opened_for_that() {
+    let (registry, loader, _) = registry(Loader::default()).await;
+    let (written, read) = (topic("written"), topic("read"));
+    let ahead = registry.load_ahead([(written.clone(), true), (read.clone(), false)]);
+    let request = async {
+        while loads(&loader) < 2 {
+            tokio::task::yield_now().await;
+        }
+        let waiting = registry.get_or_load(&read, false);
+        tokio::pin!(waiting);
+        assert!((&mut waiting).now_or_never().is_none(), "it is being loaded");
+        loader.go.give();
+        let loaded = waiting.await.expect("whoever began to load it had found that it exists");
+        assert!(loaded.same_topic(&registry.get(&read).expect("loaded")));
+        // Nobody is there to open the ledger.
+        loader.tasks.lock().expect("no panic").clear();
+    };
+    tokio::join!(ahead, request);
+    let mut purposes = loader.purposes.lock().expect("no panic").clone();
+    purposes.sort_by_key(|purpose| *purpose == Purpose::Read);
+    assert_eq!(purposes, [Purpose::Publish, Purpose::Read]);
 }
 
 #[tokio::test]

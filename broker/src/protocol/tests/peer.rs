@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::JoinHandle;
 
 use crate::config::BrokerConfig;
-use crate::namespace::{ClusterData, LoadTopic, Owner, bootstrap};
+use crate::namespace::{ClusterData, LoadTopic, Owner, Purpose, bootstrap};
 use crate::protocol::serve;
 use crate::service::{BrokerService, assemble};
 use crate::topic::{Handle, TopicError};
@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct NoTopics;
 
 impl LoadTopic for NoTopics {
-    fn load(&self, _topic: TopicName) -> BoxFuture<'static, Result<Handle, TopicError>> {
+    fn load(&self, _topic: TopicName, _: Purpose) -> BoxFuture<'static, Result<Handle, TopicError>> {
         std::future::ready(Err(TopicError::NotReady("no ledgers in this test".into()))).boxed()
     }
 }

@@ -65,6 +65,15 @@ async fn a_topic_can_have_its_ledger_before_its_first_producer() {
 }
 
 #[tokio::test]
+async fn a_topic_opened_for_writing_has_its_ledger_at_once() {
+    let world = World::start().await;
+    let topic = open(world.env.clone(), TOPIC.parse().unwrap(), true).await.unwrap();
+    assert_eq!(topic.internal_stats().await.unwrap().ledgers.len(), 1);
+    Peer::producing(&topic).await.send_all(["x"]).await;
+    assert_eq!(topic.internal_stats().await.unwrap().ledgers.len(), 1);
+}
+
+#[tokio::test]
 async fn deleting_needs_force_while_somebody_is_connected_and_leaves_nothing() {
     let world = World::start().await;
     let topic = world.topic().await;

@@ -83,7 +83,7 @@ impl World {
     }
 
     pub(super) async fn named(&self, name: &str) -> Handle {
-        open(self.env.clone(), name.parse().unwrap()).await.unwrap()
+        open(self.env.clone(), name.parse().unwrap(), false).await.unwrap()
     }
 
     /// Lets no bookie take entries, or all of them; returns when all have announced it.
