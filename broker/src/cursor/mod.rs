@@ -12,6 +12,7 @@ mod record;
 mod snapshot;
 mod state;
 mod store;
+mod taking;
 
 #[cfg(test)]
 mod model_tests;
@@ -24,3 +25,4 @@ pub use ranges::AckedRange;
 pub use snapshot::Snapshot;
 pub use state::{AckOutcome, Cursor};
 pub use store::{CursorStore, StoredCursor};
+pub use taking::TakenOver;

@@ -6,8 +6,7 @@ use super::error::CursorError;
 use super::head::Head;
 use super::record::{self, Piece};
 use super::snapshot::Snapshot;
-use super::state::Cursor;
-use crate::managed_ledger::{LedgerList, MlConfig, MlEnv, put_checked};
+use crate::managed_ledger::{MlConfig, MlEnv, put_checked};
 use bytes::Bytes;
 use magnetar_common::metadata::{Expect, MetadataError, Value, Version};
 use magnetar_common::{layout, topic_name};
@@ -22,9 +21,6 @@ const MAX_RECORDS: u64 = 50_000;
 const MAX_LEDGER_BYTES: u64 = 64 << 20;
 /// Some millions of acknowledged ranges or partly acknowledged batches; a subscription with more has other troubles.
 const MAX_RECORD_BYTES: usize = 128 << 20;
-/// Each lost attempt to take a cursor over means that an older owner has begun a ledger: it does so once, or two owners
-/// fight.
-const TAKE_OVER_ATTEMPTS: usize = 8;
 /// A state up to this size is folded into the head when the cursor is closed or taken over; a larger one stays in its
 /// ledger, for a metadata store is no place for it.
 const MAX_INLINE_BYTES: usize = 32 << 10;
@@ -33,7 +29,7 @@ const MAX_INLINE_BYTES: usize = 32 << 10;
 #[derive(Clone, Debug)]
 pub struct StoredCursor {
     pub name: String,
-    head: Value,
+    pub(super) head: Value,
 }
 
 /// The durable side of one cursor. Only one owner's store succeeds in writing: recovery fences the ledger and changes the
@@ -44,7 +40,7 @@ pub struct CursorStore {
     env: MlEnv,
     config: MlConfig,
     managed_ledger: String,
-    name: String,
+    pub(super) name: String,
     key: String,
     /// Of the head.
     version: Version,
@@ -52,7 +48,7 @@ pub struct CursorStore {
     ledger: Option<LedgerId>,
     /// Its writer, if it takes records. It is always that of `ledger`.
     writer: Exclusive<Option<Writer>>,
-    properties: BTreeMap<String, String>,
+    pub(super) properties: BTreeMap<String, String>,
 }
 
 impl CursorStore {
@@ -89,37 +85,6 @@ impl CursorStore {
             Ok(StoredCursor { name, head })
         };
         found.into_iter().map(decode).collect()
-    }
-
-    /// Takes a cursor over from whoever had it, and gives its state, fitted to the ledgers as they are, with the
-    /// properties it was created with. An older owner can make nothing durable any more. `found` saves a read of what a
-    /// listing has just shown.
-    pub async fn recover(
-        env: &MlEnv,
-        config: &MlConfig,
-        managed_ledger: &str,
-        name: &str,
-        mut found: Option<StoredCursor>,
-        ledgers: &LedgerList,
-    ) -> Result<(Self, Cursor, BTreeMap<String, String>), CursorError> {
-        let mut attempt = 1;
-        loop {
-            let mut store = Self::at(env, config, managed_ledger, name);
-            let head = match found.take() {
-                Some(found) => store.take_head(found.head)?,
-                None => store.load_head().await?,
-            };
-            let snapshot = store.recover_snapshot(head).await?;
-            match store.write_last(snapshot.clone()).await {
-                Ok(()) => {
-                    let properties = store.properties.clone();
-                    return Ok((store, Cursor::restore(&snapshot, ledgers), properties));
-                }
-                // An owner that does not know of its end has begun a new ledger meanwhile: there may be more to recover.
-                Err(CursorError::Fenced(_)) if attempt < TAKE_OVER_ATTEMPTS => attempt += 1,
-                Err(error) => return Err(error),
-            }
-        }
     }
 
     /// Makes the snapshot durable, which replaces all earlier ones. Gives the bytes written.
@@ -190,7 +155,7 @@ impl CursorStore {
         store.delete().await
     }
 
-    fn at(env: &MlEnv, config: &MlConfig, managed_ledger: &str, name: &str) -> Self {
+    pub(super) fn at(env: &MlEnv, config: &MlConfig, managed_ledger: &str, name: &str) -> Self {
         Self {
             env: env.clone(),
             config: config.clone(),
@@ -204,17 +169,17 @@ impl CursorStore {
         }
     }
 
-    async fn load_head(&mut self) -> Result<Head, CursorError> {
+    pub(super) async fn load_head(&mut self) -> Result<Head, CursorError> {
         let found = self.env.metadata.get(&self.key).await?;
         self.take_head(found.ok_or_else(|| CursorError::NotFound(self.name.clone()))?)
     }
 
-    fn take_head(&mut self, value: Value) -> Result<Head, CursorError> {
+    pub(super) fn take_head(&mut self, value: Value) -> Result<Head, CursorError> {
         self.version = value.version;
         Head::decode(&value.bytes).map_err(|reason| self.corrupt(reason))
     }
 
-    async fn recover_snapshot(&mut self, head: Head) -> Result<Snapshot, CursorError> {
+    pub(super) async fn recover_snapshot(&mut self, head: Head) -> Result<Snapshot, CursorError> {
         self.properties = head.properties;
         self.ledger = head.ledger;
         let recorded = match head.ledger {
@@ -274,7 +239,7 @@ impl CursorStore {
 
     /// Writes the head, with the state in it if it fits, and lets go of the ledger then. The head is written even if
     /// nothing has changed: its new version keeps an older owner from writing it.
-    async fn write_last(&mut self, snapshot: Snapshot) -> Result<(), CursorError> {
+    pub(super) async fn write_last(&mut self, snapshot: Snapshot) -> Result<(), CursorError> {
         let fits = self.fits_head(&snapshot);
         let ledger = self.ledger.filter(|_| !fits);
         self.put_head(ledger, snapshot).await?;

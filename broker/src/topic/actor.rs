@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, join3};
+use futures_util::future::{BoxFuture, join, join3};
 use hashbrown::HashMap;
 use magnetar_common::Environment;
 use magnetar_common::clock::SharedClock;
@@ -18,7 +18,7 @@ use super::closing::Ending;
 use super::compaction::{self, Compaction};
 use super::dead_letter::{self, Cemetery, StoreElsewhere};
 use super::deduplication::Deduplication;
-use super::durability::Stored;
+use super::durability::{Stored, take_over_cursors};
 use super::error::TopicError;
 use super::expiry::Looked;
 use super::handle::Handle;
@@ -143,7 +143,7 @@ pub async fn open(mut env: TopicEnv, name: TopicName, for_writing: bool) -> Resu
     }
     let not_ready = |what: &str, error: &dyn Display| TopicError::NotReady(format!("{what}: {error}"));
     let ml_name = name.managed_ledger_name();
-    // One round trip to the metadata store, before those that take the ledger over and the cursors.
+    // What is read before anything is taken over. The next ledger's id comes with it.
     let (policies, found, cursors) = join3(
         env.policies.of(&name),
         ManagedLedger::look(&env.managed_ledgers, &ml_name, for_writing),
@@ -157,7 +157,10 @@ pub async fn open(mut env: TopicEnv, name: TopicName, for_writing: bool) -> Resu
     // The cursors' ledgers lie where the topic's do.
     env.config.isolation = policies.isolation.clone();
     let (managed_ledgers, config) = (env.managed_ledgers.clone(), env.config.clone());
-    let ml = ManagedLedger::open_found(managed_ledgers, &ml_name, config, found).await.map_err(unopened)?;
+    let taking = take_over_cursors(&managed_ledgers, &config, &ml_name, cursors);
+    let opening = ManagedLedger::open_found(managed_ledgers, &ml_name, config, found);
+    let (ml, cursors) = join(opening, taking).await;
+    let (ml, cursors) = (ml.map_err(unopened)?, cursors?);
     let clock = env.environment.clock.clone();
     let (mailbox, mailbox_in) = mpsc::unbounded_channel();
     let (reads, reads_in) = mpsc::unbounded_channel();

@@ -4,12 +4,11 @@
 //! waits for the answer is written at once, others at most every [`PERSIST_EVERY`]. After a large write the next one
 //! waits longer: a cursor with a million holes must not keep the bookies busy with nothing else.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt, StreamExt, stream};
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use magnetar_proto::pulsar::api;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -18,8 +17,8 @@ use super::actor::Topic;
 use super::error::TopicError;
 use super::request::{Name, SubscriptionType};
 use super::{compaction, deduplication};
-use crate::cursor::{Cursor, CursorError, CursorStore, StoredCursor};
-use crate::managed_ledger::{LedgerList, MarkDelete};
+use crate::cursor::{Cursor, CursorError, CursorStore, StoredCursor, TakenOver};
+use crate::managed_ledger::{MarkDelete, MlConfig, MlEnv};
 use crate::protocol::outbound::Outbound;
 
 /// Unconfirmed acknowledgements may be lost for this long by a crash: their messages are delivered again.
@@ -36,9 +35,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Cursors taken over at once when a topic is opened: each may have a ledger to be recovered.
 const RECOVERED_AT_A_TIME: usize = 16;
-
-/// A cursor's name, what makes it durable, its state and its properties.
-type Recovered = (String, CursorStore, Cursor, BTreeMap<String, String>);
 
 /// Told by a write task: this subscription's write has ended.
 pub(crate) struct Stored(pub Name);
@@ -292,17 +288,11 @@ impl Topic {
         }
     }
 
-    /// Takes over the durable subscriptions that earlier owners left, with the properties they were created with.
-    pub(crate) async fn recover_subscriptions(
-        &mut self,
-        cursors: Vec<StoredCursor>,
-    ) -> Result<(), TopicError> {
-        let ledgers = Arc::new(self.ml.ledgers().clone());
-        let recover = |found| self.recover_cursor(found, Arc::clone(&ledgers));
-        let recovering: Vec<_> = cursors.into_iter().map(recover).collect();
-        let mut recovered = stream::iter(recovering).buffered(RECOVERED_AT_A_TIME);
-        while let Some(next) = recovered.next().await {
-            let (name, store, cursor, properties) = next?;
+    /// Makes subscriptions of the cursors that earlier owners left, with the properties they were created with.
+    pub(crate) async fn recover_subscriptions(&mut self, cursors: Vec<TakenOver>) -> Result<(), TopicError> {
+        for taken in cursors {
+            let name = taken.name().to_owned();
+            let (store, cursor, properties) = taken.restore(self.ml.ledgers());
             match name.as_str() {
                 deduplication::CURSOR => {
                     self.recover_deduplication(store, cursor).await?;
@@ -320,21 +310,24 @@ impl Topic {
         }
         Ok(())
     }
+}
 
-    fn recover_cursor(
-        &self,
-        found: StoredCursor,
-        ledgers: Arc<LedgerList>,
-    ) -> BoxFuture<'static, Result<Recovered, TopicError>> {
-        let (env, config) = (self.env.managed_ledgers.clone(), self.env.config.clone());
-        let ml_name = self.ml.name().to_owned();
+/// Takes over the cursors that a listing has shown, in its order.
+pub(crate) fn take_over_cursors(
+    env: &MlEnv,
+    config: &MlConfig,
+    managed_ledger: &str,
+    cursors: Vec<StoredCursor>,
+) -> BoxFuture<'static, Result<Vec<TakenOver>, TopicError>> {
+    let take_over = |found: StoredCursor| {
+        let (env, config, managed_ledger) = (env.clone(), config.clone(), managed_ledger.to_owned());
         async move {
             let name = found.name.clone();
-            let recovered = CursorStore::recover(&env, &config, &ml_name, &name, Some(found), &ledgers).await;
-            let (store, cursor, properties) =
-                recovered.map_err(|error| TopicError::NotReady(format!("recover cursor {name}: {error}")))?;
-            Ok((name, store, cursor, properties))
+            let taken = CursorStore::take_over(&env, &config, &managed_ledger, &name, Some(found)).await;
+            taken.map_err(|error| TopicError::NotReady(format!("recover cursor {name}: {error}")))
         }
         .boxed()
-    }
+    };
+    let taking: Vec<_> = cursors.into_iter().map(take_over).collect();
+    stream::iter(taking).buffered(RECOVERED_AT_A_TIME).try_collect().boxed()
 }
