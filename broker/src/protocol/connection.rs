@@ -23,7 +23,6 @@ use super::outbound::{ConnectionId, Outbound, State};
 use super::producer::Send;
 use super::writer::write_frames;
 use crate::service::BrokerService;
-use crate::topic::Handle;
 
 /// While reading is paused the peer is pinged this often: well below the 30 s after which clients give up.
 const PAUSE_PING: Duration = Duration::from_secs(10);
@@ -161,7 +160,7 @@ impl Reader {
             Route::Pong => Ok(()),
             Route::Publish(send) => self.on_send(send, payload).await,
             Route::Consumer(command) => match self.context.on_consumer_command(command) {
-                Some(topic) => self.wait_for_mailbox(&topic).await,
+                Some(topic) => self.pause(topic.ready_for_consumers()).await,
                 None => Ok(()),
             },
             Route::Request(request) => {
@@ -210,10 +209,6 @@ impl Reader {
             None => self.pause(budget.acquire(message.len())).await?,
         };
         self.context.publish(&topic, &send, message, ticket);
-        self.wait_for_mailbox(&topic).await
-    }
-
-    async fn wait_for_mailbox(&mut self, topic: &Handle) -> Result<(), End> {
         self.pause(topic.ready()).await
     }
 

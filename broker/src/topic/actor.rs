@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Display;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join, join3};
@@ -23,7 +22,7 @@ use super::error::TopicError;
 use super::expiry::Looked;
 use super::handle::Handle;
 use super::housekeeping::Housekeeping;
-use super::mailbox::{Message, SharedState};
+use super::mailbox::{Mailbox, Message, mailbox};
 use super::names::ProducerNames;
 use super::producers::Producers;
 use super::publish::InFlightQueue;
@@ -76,9 +75,6 @@ impl Default for TopicLimits {
     }
 }
 
-/// Messages handled before receipts, dispatch and timers get their turn again: some hundred microseconds.
-pub(super) const BATCH: usize = 256;
-
 /// State of a topic. Only its task touches it.
 pub(crate) struct Topic {
     pub name: Name,
@@ -124,13 +120,12 @@ pub(crate) struct Topic {
 /// The receiving ends. What fills them is bounded by itself: two reads and one cursor write per subscription, one look at
 /// the oldest entry, two steps of a compaction, a hundred dead letters per subscription, and the mailbox by connections that wait for `Handle::ready`.
 struct Inputs {
-    mailbox: mpsc::UnboundedReceiver<Message>,
+    mailbox: Mailbox,
     reads: mpsc::UnboundedReceiver<ReadDone>,
     stored: mpsc::UnboundedReceiver<Stored>,
     looked: mpsc::UnboundedReceiver<Looked>,
     compactions: mpsc::UnboundedReceiver<compaction::Event>,
     departed: mpsc::UnboundedReceiver<dead_letter::Departed>,
-    shared: SharedState,
 }
 
 /// Opens the topic's managed ledger and cursors (creating the ledger if there is none), and starts its task.
@@ -162,13 +157,12 @@ pub async fn open(mut env: TopicEnv, name: TopicName, for_writing: bool) -> Resu
     let (ml, cursors) = join(opening, taking).await;
     let (ml, cursors) = (ml.map_err(unopened)?, cursors?);
     let clock = env.environment.clock.clone();
-    let (mailbox, mailbox_in) = mpsc::unbounded_channel();
+    let (sender, mailbox) = mailbox();
     let (reads, reads_in) = mpsc::unbounded_channel();
     let (stored, stored_in) = mpsc::unbounded_channel();
     let (looked, looked_in) = mpsc::unbounded_channel();
     let (compactions, compactions_in) = mpsc::unbounded_channel();
     let (departed, departed_in) = mpsc::unbounded_channel();
-    let shared = SharedState::default();
     let mut topic = Topic {
         name: Arc::from(name.as_str()),
         partition: name.partition().and_then(|n| i32::try_from(n).ok()),
@@ -205,15 +199,14 @@ pub async fn open(mut env: TopicEnv, name: TopicName, for_writing: bool) -> Resu
     topic.load_epoch();
     topic.set_policies(policies);
     topic.recover_subscriptions(cursors).await?;
-    let handle = Handle::new(topic.name.clone(), mailbox, shared.clone());
+    let handle = Handle::new(topic.name.clone(), sender);
     let inputs = Inputs {
-        mailbox: mailbox_in,
+        mailbox,
         reads: reads_in,
         stored: stored_in,
         looked: looked_in,
         compactions: compactions_in,
         departed: departed_in,
-        shared,
     };
     tokio::spawn(run(topic, inputs));
     Ok(handle)
@@ -239,12 +232,9 @@ async fn run(mut topic: Topic, mut inputs: Inputs) {
             Some(done) = inputs.looked.recv() => topic.on_looked(done),
             Some(event) = inputs.compactions.recv() => topic.on_compaction(event),
             Some(departed) = inputs.departed.recv() => topic.on_departed(departed),
-            taken = inputs.mailbox.recv_many(&mut batch, BATCH) => {
-                inputs.shared.took(taken);
-                is_flooded = taken == BATCH;
-                if taken == 0 {
-                    break None;
-                }
+            taken = inputs.mailbox.take(&mut batch) => {
+                let Some(taken) = taken else { break None };
+                is_flooded = taken.is_flooded;
             }
             () = timer.expired() => topic.on_timer(),
         }
@@ -273,7 +263,7 @@ async fn run(mut topic: Topic, mut inputs: Inputs) {
             break None;
         }
     };
-    inputs.shared.closed.store(true, Ordering::Release);
+    inputs.mailbox.close();
     topic.close(closing).await;
 }
 

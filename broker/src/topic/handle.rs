@@ -2,16 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use magnetar_proto::ids::Position;
 use magnetar_proto::pulsar::api;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::compaction::CompactionStatus;
 use super::departed::Departed;
 use super::error::TopicError;
-use super::mailbox::{Admin, Message, QUEUED_MAX, Reply, SharedState};
+use super::mailbox::{Admin, Message, Reply, Sender};
 use super::request::{
     AddProducer, CloseReason, ConsumerKey, LastMessageId, PeekedEntry, ProducerKey, ProducerReady, Publish,
     SeekTarget, StartPosition, Subscribe,
@@ -21,7 +20,8 @@ use super::why::Why;
 use crate::policies::TopicPolicies;
 use crate::protocol::outbound::ConnectionId;
 
-/// Cheap to clone. Requests of one caller are handled in the order of the calls. A request to a topic that closed is
+/// Cheap to clone. Requests of one caller are handled in the order of the calls,
+/// but for `flow`, `ack` and `redeliver`, which overtake whatever else still waits. A request to a topic that closed is
 /// answered [`TopicError::NotReady`]; whoever keeps handles drops a closed one and loads the topic anew.
 ///
 /// The topic is the truth about who is connected to it: after CLOSE_PRODUCER or CLOSE_CONSUMER of its own accord a
@@ -30,13 +30,19 @@ use crate::protocol::outbound::ConnectionId;
 #[derive(Clone)]
 pub struct Handle {
     name: Arc<str>,
-    mailbox: mpsc::UnboundedSender<Message>,
-    shared: SharedState,
+    mailbox: Sender,
 }
 
 impl Handle {
-    pub(crate) fn new(name: Arc<str>, mailbox: mpsc::UnboundedSender<Message>, shared: SharedState) -> Self {
-        Handle { name, mailbox, shared }
+    pub(crate) fn new(name: Arc<str>, mailbox: Sender) -> Self {
+        Handle { name, mailbox }
+    }
+
+    /// Of a topic whose task never runs; dropping the mailbox is its end.
+    #[cfg(test)]
+    pub(crate) fn of_nobody(name: &str) -> (Self, super::mailbox::Mailbox) {
+        let (sender, mailbox) = super::mailbox::mailbox();
+        (Handle::new(name.into(), sender), mailbox)
     }
 
     /// Full name of the topic.
@@ -46,7 +52,7 @@ impl Handle {
 
     /// The topic's task has ended, or is about to: load the topic anew.
     pub fn is_closed(&self) -> bool {
-        self.shared.closed.load(Ordering::Acquire) || self.mailbox.is_closed()
+        self.mailbox.is_closed()
     }
 
     /// Resolves when the topic's task has ended and its ledgers are closed.
@@ -56,30 +62,22 @@ impl Handle {
 
     /// Two handles lead to the same task.
     pub fn same_topic(&self, other: &Handle) -> bool {
-        self.mailbox.same_channel(&other.mailbox)
+        self.mailbox.is_same(&other.mailbox)
     }
 
-    /// Waits until the mailbox has room. A connection awaits it before it reads on from its socket: that is what bounds
-    /// the queue. Cancel-safe.
+    /// Waits until there is room for publishes and requests. A connection awaits it before it reads on from its socket: that
+    /// is what bounds the queue. Cancel-safe.
     pub async fn ready(&self) {
-        while self.shared.queued.load(Ordering::Acquire) >= QUEUED_MAX && !self.is_closed() {
-            let drained = self.shared.drained.notified();
-            tokio::pin!(drained);
-            drained.as_mut().enable();
-            if self.shared.queued.load(Ordering::Acquire) < QUEUED_MAX {
-                return;
-            }
-            tokio::select! {
-                _ = drained => {}
-                _ = self.mailbox.closed() => {}
-            }
-        }
+        self.mailbox.ready(false).await;
+    }
+
+    /// The same, for what consumers send without waiting for an answer. It does not wait behind publishes.
+    pub async fn ready_for_consumers(&self) {
+        self.mailbox.ready(true).await;
     }
 
     fn post(&self, message: Message) {
-        self.shared.queued.fetch_add(1, Ordering::AcqRel);
-        // A closed topic has told its producers and consumers; what they still send is void.
-        let _ = self.mailbox.send(message);
+        self.mailbox.send(message);
     }
 
     async fn ask<T>(&self, message: impl FnOnce(Reply<T>) -> Message) -> Result<T, TopicError> {

@@ -6,7 +6,6 @@ use std::sync::Mutex;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use magnetar_common::shutdown::Signal;
-use tokio::sync::mpsc;
 
 use super::*;
 use crate::topic::{Handle, TopicError};
@@ -25,8 +24,7 @@ struct Loader {
 impl LoadTopic for Loader {
     fn load(&self, topic: TopicName, purpose: Purpose) -> BoxFuture<'static, Result<Handle, TopicError>> {
         self.purposes.lock().expect("no panic").push(purpose);
-        let (mailbox, task) = mpsc::unbounded_channel();
-        let handle = Handle::new(topic.as_str().into(), mailbox, Arc::default());
+        let (handle, task) = Handle::of_nobody(topic.as_str());
         self.tasks.lock().expect("no panic").push(Box::new(task));
         let (go, fails) = (self.go.clone(), self.fails);
         async move {

@@ -1,11 +1,8 @@
 //! SEND, up to where it is handed to a topic.
 
-use std::sync::Arc;
-
 use bytes::{Bytes, BytesMut};
 use magnetar_proto::pulsar::api::{self, ServerError};
 use magnetar_proto::pulsar::{Command, entry};
-use tokio::sync::mpsc;
 
 use super::peer::Bench;
 use crate::protocol::context::Context;
@@ -18,8 +15,7 @@ use crate::topic::Handle;
 async fn with_producer() -> Context {
     let bench = Bench::new().await;
     let context = Context::new(bench.service, Outbound::new(ConnectionId(1), "peer"));
-    let (mailbox, _) = mpsc::unbounded_channel();
-    let topic = Handle::new("persistent://public/default/t".into(), mailbox, Arc::default());
+    let (topic, _) = Handle::of_nobody("persistent://public/default/t");
     let creation = context.sessions.begin_creation(Kind::Producer, 1).expect("a new id");
     assert!(context.sessions.created(&creation, topic));
     context

@@ -10,22 +10,20 @@ mod subscription;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use hashbrown::HashMap;
 use magnetar_common::topic_name::TopicName;
 use magnetar_proto::ids::{EntryId, LedgerId, Position};
 use magnetar_proto::pulsar::api;
 use magnetar_proto::pulsar::message::summarize_entry;
-use tokio::sync::mpsc;
 
 use self::subscription::Subscription;
-use super::actor::{BATCH, Timer, TopicEnv};
+use super::actor::{Timer, TopicEnv};
 use super::consumer::{Consumer, message_id};
 use super::departed::{Client, Departed};
 use super::error::TopicError;
 use super::handle::Handle;
-use super::mailbox::{Message, SharedState};
+use super::mailbox::{Mailbox, Message, mailbox};
 use super::producers::{Producer, Producers};
 use super::publish::refuse;
 use super::rate::Rate;
@@ -75,22 +73,20 @@ pub(super) async fn open(env: TopicEnv, name: TopicName) -> Result<Handle, Topic
         last_publish_ms: 0,
         loaded_ms: clock.unix_ms(),
     };
-    let (sender, mailbox) = mpsc::unbounded_channel();
-    let shared = SharedState::default();
-    let handle = Handle::new(topic.name.clone(), sender, shared.clone());
-    tokio::spawn(run(topic, mailbox, shared));
+    let (sender, mailbox) = mailbox();
+    let handle = Handle::new(topic.name.clone(), sender);
+    tokio::spawn(run(topic, mailbox));
     Ok(handle)
 }
 
-async fn run(mut topic: Volatile, mut mailbox: mpsc::UnboundedReceiver<Message>, shared: SharedState) {
+async fn run(mut topic: Volatile, mut mailbox: Mailbox) {
     let mut timer = Timer::new(topic.env.environment.clock.clone());
     let mut batch = Vec::new();
     'open: loop {
         timer.set(topic.subscriptions.values().filter_map(|s| s.dispatcher.deadline()).min());
         tokio::select! {
-            taken = mailbox.recv_many(&mut batch, BATCH) => {
-                shared.took(taken);
-                if taken == 0 {
+            taken = mailbox.take(&mut batch) => {
+                if taken.is_none() {
                     break;
                 }
             }
@@ -105,13 +101,13 @@ async fn run(mut topic: Volatile, mut mailbox: mpsc::UnboundedReceiver<Message>,
                     let _ = reply.send(Err(refused));
                 }
                 Message::Close(_, reply) => {
-                    shared.closed.store(true, Ordering::Release);
+                    mailbox.close();
                     topic.send_everybody_away();
                     let _ = reply.send(Ok(()));
                     break 'open;
                 }
                 Message::HandOver(reply) => {
-                    shared.closed.store(true, Ordering::Release);
+                    mailbox.close();
                     let _ = reply.send(Ok(topic.take_clients()));
                     break 'open;
                 }
@@ -119,7 +115,7 @@ async fn run(mut topic: Volatile, mut mailbox: mpsc::UnboundedReceiver<Message>,
             }
         }
     }
-    shared.closed.store(true, Ordering::Release);
+    mailbox.close();
     topic.send_everybody_away();
 }
 
