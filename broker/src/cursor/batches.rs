@@ -68,6 +68,12 @@ impl Batches {
         self.ledgers.is_empty()
     }
 
+    /// The highest position of them.
+    pub(super) fn last(&self) -> Option<Position> {
+        let (ledger_id, sets) = self.ledgers.last_key_value()?;
+        Some(Position::new(*ledger_id, *sets.last_key_value()?.0))
+    }
+
     /// Lowest position first.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Position, &[u64])> {
         self.ledgers.iter().flat_map(|(ledger_id, sets)| {

@@ -67,6 +67,8 @@ fn check(cursor: &Cursor, model: &Model, list: &LedgerList, all: &[Position]) {
         let remaining = model.remaining(*position);
         let expected = (remaining != 0 && remaining != 0b111).then(|| vec![remaining]);
         assert_eq!(cursor.ack_set_of(*position), expected, "{position}");
+        let untouched = all.iter().filter(|p| *p >= position).all(|p| model.remaining(*p) == 0b111);
+        assert_eq!(cursor.is_untouched_from(*position), untouched, "{position}");
     }
     let contiguous = all.iter().take_while(|position| done(position)).count() as u64;
     assert_eq!(list.count_after(cursor.mark_delete()), all.len() as u64 - contiguous);

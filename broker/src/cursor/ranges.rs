@@ -93,6 +93,12 @@ impl AckedSet {
         of_ledger.zip(index(position.entry_id)).is_some_and(|(of, entry)| of.bitmap.contains(entry))
     }
 
+    /// The highest of them.
+    pub(super) fn last(&self) -> Option<Position> {
+        let (ledger_id, of_ledger) = self.ledgers.last_key_value()?;
+        Some(Position::new(*ledger_id, EntryId(u64::from(of_ledger.bitmap.max()?))))
+    }
+
     /// False if it was there, or if the ledger is of a size that does not occur (2^32 entries).
     pub(super) fn insert(&mut self, position: Position) -> bool {
         let Some(entry) = index(position.entry_id) else { return false };

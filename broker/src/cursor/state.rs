@@ -72,6 +72,12 @@ impl Cursor {
         self.mark.covers(position) || self.acked.contains(position)
     }
 
+    /// Whether nothing at `position` or after it is acknowledged, not even a message of a batch.
+    pub fn is_untouched_from(&self, position: Position) -> bool {
+        let before = |last: Option<Position>| last.is_none_or(|last| last < position);
+        !self.mark.covers(position) && before(self.acked.last()) && before(self.batches.last())
+    }
+
     /// For a partly acknowledged batch: its bit set, in which a set bit is a message that is not acknowledged.
     pub fn ack_set_of(&self, position: Position) -> Option<Vec<u64>> {
         self.batches.get(position).map(<[u64]>::to_vec)

@@ -161,6 +161,23 @@ impl Dispatcher {
         each!(self, d => d.offer(entry))
     }
 
+    /// Whether entries from `position` on need not be offered one by one: whoever receives may be sent them in order, up to
+    /// the one with which the permits are used up, and [`Self::streamed`] is to be told.
+    pub fn stream_from(&self, position: Position) -> Option<(ConsumerId, u64)> {
+        match self {
+            Dispatcher::SingleActive(d) => d.stream_from(position),
+            Dispatcher::Shared(_) | Dispatcher::KeyShared(_) => None,
+        }
+    }
+
+    /// Entries with so many messages were sent to the consumer that [`Self::stream_from`] named.
+    pub fn streamed(&mut self, messages: u64) {
+        match self {
+            Dispatcher::SingleActive(d) => d.streamed(messages),
+            Dispatcher::Shared(_) | Dispatcher::KeyShared(_) => {}
+        }
+    }
+
     /// The entry is acknowledged as a whole: forget everything about it.
     pub fn acked(&mut self, position: Position) {
         match self {

@@ -174,6 +174,21 @@ impl SingleActive {
         self.members.available(active).then_some(active)
     }
 
+    /// Who receives and with how many permits, if no entry from `position` on was ever given back.
+    pub(super) fn stream_from(&self, position: Position) -> Option<(ConsumerId, u64)> {
+        let receiver = self.receiver()?;
+        let permits = u64::try_from(self.members.get(receiver)?.permits).ok()?;
+        let untouched = self.redeliveries.last_key_value().is_none_or(|(last, _)| *last < position);
+        untouched.then_some((receiver, permits))
+    }
+
+    pub(super) fn streamed(&mut self, messages: u64) {
+        let messages = i64::try_from(messages).unwrap_or(i64::MAX);
+        if let Some(m) = self.active.and_then(|active| self.members.get_mut(active)) {
+            m.permits = m.permits.saturating_sub(messages);
+        }
+    }
+
     pub(super) fn want(&mut self) -> Want {
         if self.receiver().is_some() { Want::New } else { Want::Nothing }
     }

@@ -10,6 +10,7 @@ mod consumer;
 mod consumer_requests;
 mod context;
 mod errors;
+pub(crate) mod frames;
 mod handshake;
 mod keepalive;
 mod liveness;

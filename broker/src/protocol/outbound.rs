@@ -13,6 +13,8 @@ use bytes::Bytes;
 use magnetar_proto::pulsar::{Command, api};
 use tokio::sync::{Notify, watch};
 
+use super::frames::Part;
+
 /// Above this many queued bytes no more messages should be dispatched to the connection: enough to keep a fast
 /// network busy between two turns of a dispatcher, little enough to hold for each of thousands of connections.
 pub const HIGH_WATER_BYTES: usize = 1024 * 1024;
@@ -21,13 +23,13 @@ pub const HIGH_WATER_BYTES: usize = 1024 * 1024;
 pub const LOW_WATER_BYTES: usize = HIGH_WATER_BYTES / 2;
 
 /// A queue beyond this means that the peer does not read. Dispatchers stop at the high-water mark and overshoot by at
-/// most one entry each, so that only unread answers can get here.
+/// most one entry, or one run of small ones, each, so that only unread answers can get here.
 pub const HARD_CAP_BYTES: usize = 64 * 1024 * 1024;
 
 const _: () = assert!(LOW_WATER_BYTES < HIGH_WATER_BYTES && HIGH_WATER_BYTES < HARD_CAP_BYTES);
 
 /// What a queued command costs beside its payload and the names it carries: its place in the queue.
-const COMMAND_COST_BYTES: usize = size_of::<Queued>();
+const PLACE_COST_BYTES: usize = size_of::<Queued>();
 
 /// Unique within the process, never used again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -65,10 +67,12 @@ impl ClientInfo {
     }
 }
 
-/// One frame to be.
-pub(crate) struct Queued {
-    pub(crate) command: Command,
-    pub(crate) payload: Bytes,
+/// What is to be written.
+pub(crate) enum Queued {
+    /// One frame.
+    Frame { command: Command, payload: Bytes },
+    /// Frames that are encoded already.
+    Part(Part),
 }
 
 /// Cheap to clone; all clones are the same connection. Sending to a connection that ended does nothing.
@@ -133,12 +137,17 @@ impl Outbound {
 
     /// Queues a simple frame.
     pub fn send(&self, command: Command) {
-        self.push(Queued { command, payload: Bytes::new() });
+        self.push(Queued::Frame { command, payload: Bytes::new() });
     }
 
-    /// Queues a payload frame; `payload` goes out unchanged and uncopied behind the command.
+    /// Queues a payload frame; `payload` goes out unchanged behind the command, and uncopied unless it is small.
     pub fn send_with_payload(&self, command: Command, payload: Bytes) {
-        self.push(Queued { command, payload });
+        self.push(Queued::Frame { command, payload });
+    }
+
+    /// Queues frames that are encoded already.
+    pub(crate) fn send_part(&self, part: Part) {
+        self.push(Queued::Part(part));
     }
 
     /// May more messages be dispatched? Once this said no, the connection calls `Handle::writable` on the topics it
@@ -295,7 +304,11 @@ impl Outbound {
 impl Queued {
     /// Bytes accounted for it while it is queued.
     pub(crate) fn cost(&self) -> usize {
-        COMMAND_COST_BYTES + self.payload.len() + names_bytes(&self.command)
+        PLACE_COST_BYTES
+            + match self {
+                Queued::Frame { command, payload } => payload.len() + names_bytes(command),
+                Queued::Part(part) => part.len(),
+            }
     }
 }
 

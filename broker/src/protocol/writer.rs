@@ -1,5 +1,6 @@
 //! The task that writes one connection's frames: everything queued meanwhile leaves with as few system calls as
-//! possible, command headers from one reused buffer, payloads from where they are.
+//! possible, command headers and small payloads from one reused buffer, large payloads and what others encoded from where
+//! they are.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -9,13 +10,29 @@ use magnetar_common::net::WriteHalf;
 use magnetar_proto::pulsar::frame;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-use super::outbound::{Outbound, Queued, State};
+use super::frames::{COPIED_MAX, Part};
+use super::outbound::{LOW_WATER_BYTES, Outbound, Queued, State};
 
 /// Slices handed to one system call; Linux takes no more (`UIO_MAXIOV`).
 const SLICES_MAX: usize = 1024;
 
-/// The header buffer is given back when a burst made it larger than this: an idle connection shall cost little.
-const HEADER_BYTES_KEPT: usize = 64 * 1024;
+/// Bytes taken for one write, and a frame or a part: a fraction of what may be queued, so that dispatch goes on while the
+/// rest is still written.
+const WRITE_BYTES: usize = LOW_WATER_BYTES / 2;
+
+/// Room for the headers and small payloads of one write: enough that the cost of a system call does not count, little
+/// enough to be still in the processor's cache when the kernel copies it. A buffer that a burst of large commands made larger
+/// is given back: an idle connection shall cost little.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// One frame more fits while so much of the room is left, unless it is one of the rare large commands.
+const FRAME_BYTES: usize = COPIED_MAX + 256;
+
+/// Room for so many pieces is kept for the next write.
+const PIECES_KEPT: usize = 16;
+
+/// What a buffer begins with. It doubles, up to the whole room and not beyond.
+const BUFFER_BYTES_MIN: usize = 1024;
 
 /// Writes until the connection is closed and drained, aborted, or broken. `on_writable` is called when dispatchers
 /// that were refused may go on.
@@ -38,60 +55,112 @@ async fn drain(
     writer: &mut WriteHalf,
     on_writable: impl Fn() + Send + Sync,
 ) -> io::Result<()> {
-    let mut frames = VecDeque::new();
-    let mut headers = BytesMut::new();
-    while outbound.take(&mut frames).await.is_some() {
-        while !frames.is_empty() {
-            let written = write_some(&mut frames, &mut headers, writer).await?;
-            if outbound.written(written) {
+    let mut queue = VecDeque::new();
+    let mut batch = Batch::default();
+    while outbound.take(&mut queue).await.is_some() {
+        while !queue.is_empty() {
+            batch.fill(&mut queue);
+            write_all_vectored(writer, &mut batch.slices()).await?;
+            if outbound.written(batch.cost) {
                 on_writable();
             }
+            batch.clear();
         }
-        if headers.capacity() > HEADER_BYTES_KEPT {
-            headers = BytesMut::new();
-        }
+        batch.shrink();
     }
     writer.shutdown().await
 }
 
-/// A frame's end in the header buffer, and the payload that follows it.
-struct Segment {
-    header_end: usize,
-    payload: Bytes,
+/// What is written next.
+#[derive(Default)]
+struct Batch {
+    /// Headers, and small payloads behind theirs.
+    buffer: BytesMut,
+    pieces: Vec<Piece>,
+    /// How many slices `pieces` are at most.
+    slices_max: usize,
+    cost: usize,
 }
 
-/// Writes as many frames as fit one call's slices (and all of those); gives the cost of what was written.
-async fn write_some(
-    frames: &mut VecDeque<Queued>,
-    headers: &mut BytesMut,
-    writer: &mut WriteHalf,
-) -> io::Result<usize> {
-    headers.clear();
-    let mut segments = Vec::new();
-    let mut cost = 0;
-    // Headers of frames without payload run together into one slice; a frame with one needs two.
-    while 2 * segments.len() + 2 < SLICES_MAX {
-        let Some(queued) = frames.pop_front() else { break };
-        cost += queued.cost();
-        if queued.payload.is_empty() {
-            frame::encode(queued.command, headers);
-        } else {
-            frame::encode_with_payload(queued.command, queued.payload.len(), headers);
-            segments.push(Segment { header_end: headers.len(), payload: queued.payload });
+enum Piece {
+    /// Of the buffer, from the last such piece on up to here.
+    Own(usize),
+    Payload(Bytes),
+    Part(Part),
+}
+
+impl Batch {
+    /// Takes from the front of the queue what fits one write; something at least.
+    fn fill(&mut self, queue: &mut VecDeque<Queued>) {
+        let mut closed = 0;
+        self.buffer.reserve(BUFFER_BYTES_MIN);
+        while self.buffer.len() + FRAME_BYTES <= BUFFER_BYTES
+            && self.cost < WRITE_BYTES
+            && let Some(queued) = queue.front()
+            && (self.pieces.is_empty() || self.slices_max + slices_max(queued) < SLICES_MAX)
+            && let Some(queued) = queue.pop_front()
+        {
+            self.cost += queued.cost();
+            self.slices_max += slices_max(&queued);
+            let piece = match queued {
+                Queued::Frame { command, payload } => {
+                    frame::encode_with_payload(command, payload.len(), &mut self.buffer);
+                    if payload.len() <= COPIED_MAX {
+                        self.buffer.extend_from_slice(&payload);
+                        continue;
+                    }
+                    Piece::Payload(payload)
+                }
+                Queued::Part(part) => Piece::Part(part),
+            };
+            if closed < self.buffer.len() {
+                closed = self.buffer.len();
+                self.pieces.push(Piece::Own(closed));
+            }
+            self.pieces.push(piece);
+        }
+        if closed < self.buffer.len() {
+            self.pieces.push(Piece::Own(self.buffer.len()));
         }
     }
-    let mut slices = Vec::with_capacity(2 * segments.len() + 1);
-    let mut start = 0;
-    for segment in &segments {
-        slices.push(IoSlice::new(&headers[start..segment.header_end]));
-        slices.push(IoSlice::new(&segment.payload));
-        start = segment.header_end;
+
+    fn slices(&self) -> Vec<IoSlice<'_>> {
+        let mut slices = Vec::with_capacity(self.slices_max.min(2 * SLICES_MAX));
+        let mut start = 0;
+        for piece in &self.pieces {
+            match piece {
+                Piece::Own(end) => {
+                    slices.push(IoSlice::new(&self.buffer[start..*end]));
+                    start = *end;
+                }
+                Piece::Payload(payload) => slices.push(IoSlice::new(payload)),
+                Piece::Part(part) => part.slices(&mut slices),
+            }
+        }
+        slices
     }
-    if start < headers.len() {
-        slices.push(IoSlice::new(&headers[start..]));
+
+    fn clear(&mut self) {
+        self.buffer.clear();
+        self.pieces.clear();
+        (self.slices_max, self.cost) = (0, 0);
     }
-    write_all_vectored(writer, &mut slices).await?;
-    Ok(cost)
+
+    fn shrink(&mut self) {
+        if self.buffer.capacity() > BUFFER_BYTES {
+            self.buffer = BytesMut::new();
+        }
+        self.pieces.shrink_to(PIECES_KEPT);
+    }
+}
+
+/// A slice of the buffer may come before it.
+fn slices_max(queued: &Queued) -> usize {
+    match queued {
+        Queued::Frame { payload, .. } if payload.len() <= COPIED_MAX => 0,
+        Queued::Frame { .. } => 2,
+        Queued::Part(part) => 1 + part.slices_max(),
+    }
 }
 
 async fn write_all_vectored(

@@ -15,7 +15,7 @@ use magnetar_proto::pulsar::message::summarize_entry;
 use super::BrokerService;
 use crate::admin::{at_peer, elsewhere, path_of};
 use crate::namespace::Purpose;
-use crate::protocol::outbound::{ConnectionId, Outbound};
+use crate::protocol::outbound::{ConnectionId, Outbound, Queued};
 use crate::topic::{AccessMode, AddProducer, Handle, ProducerKey, Publish, StoreElsewhere};
 
 /// For a topic that must be opened, at another broker, while bookies are slow.
@@ -155,7 +155,8 @@ impl Producer {
         let mut frames = VecDeque::new();
         while self.outbound.take(&mut frames).await.is_some() {
             for frame in frames.drain(..) {
-                match frame.command {
+                let Queued::Frame { command, .. } = frame else { continue };
+                match command {
                     Command::SendReceipt(_) => return Ok(()),
                     Command::SendError(error) => return Err(error.message),
                     Command::CloseProducer(_) => return Err("the topic was closed".into()),

@@ -6,7 +6,7 @@ use magnetar_proto::pulsar::api::command_ack::AckType;
 
 use super::actor::Topic;
 use super::durability::Waiter;
-use super::request::{ConsumerKey, SubscriptionType};
+use super::request::ConsumerKey;
 use super::subscription::{Context, Subscription};
 use crate::cursor::AckOutcome;
 use crate::dispatch::ConsumerId;
@@ -82,7 +82,7 @@ impl Subscription {
         let exists = |acked: &Acked| cx.ledgers.last_confirmed().is_some_and(|last| acked.position <= last);
         let (mut messages, mut refused) = (0, false);
         if command.ack_type() == AckType::Cumulative {
-            let single = matches!(self.kind, SubscriptionType::Exclusive | SubscriptionType::Failover);
+            let single = self.kind.is_single();
             if !single {
                 return Err(format!("cumulative acknowledgement on a {} subscription", self.kind.name()));
             }

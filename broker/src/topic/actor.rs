@@ -29,6 +29,7 @@ use super::publish::InFlightQueue;
 use super::rate::Rate;
 use super::reads::{Entries, ReadDone, Source};
 use super::request::{ConsumerKey, Name, Publish};
+use super::runs::Runs;
 use super::subscription::{Context, Subscription};
 use super::tail_cache::{TailBudget, TailCache};
 use crate::cursor::CursorStore;
@@ -82,6 +83,7 @@ pub(crate) struct Topic {
     pub env: TopicEnv,
     pub ml: ManagedLedger,
     pub cache: TailCache,
+    pub runs: Runs,
     pub producers: Producers,
     pub in_flight: InFlightQueue,
     /// Publishes that came while the ledger could queue no more; bounded by the publish budget.
@@ -167,6 +169,7 @@ pub async fn open(mut env: TopicEnv, name: TopicName, for_writing: bool) -> Resu
         name: Arc::from(name.as_str()),
         partition: name.partition().and_then(|n| i32::try_from(n).ok()),
         cache: TailCache::new(env.limits.tail_cache_bytes, Arc::clone(&env.tail_budget)),
+        runs: Runs::new(Arc::clone(&env.tail_budget)),
         env,
         terminated: ml.terminated().is_some(),
         ml,
@@ -392,10 +395,12 @@ impl Topic {
         if !self.subscriptions.values().any(|s| s.due) {
             return;
         }
-        let (cx, subscriptions) = self.parts();
+        let (cx, subscriptions, runs) = self.parts();
         for subscription in subscriptions.values_mut().filter(|s| s.due) {
-            subscription.dispatch(&cx);
+            subscription.dispatch(&cx, runs);
         }
+        let streaming = subscriptions.values().filter(|s| !s.consumers.is_empty() && s.kind.is_single());
+        runs.release(streaming.map(|s| s.read_position).min());
     }
 
     /// Entries which everybody who is connected has acknowledged need not be in memory.
@@ -412,8 +417,8 @@ impl Topic {
         }
     }
 
-    /// What subscriptions borrow, and the subscriptions.
-    pub(crate) fn parts(&mut self) -> (Context<'_>, &mut BTreeMap<Name, Subscription>) {
+    /// What subscriptions borrow, the subscriptions, and what was encoded for them.
+    pub(crate) fn parts(&mut self) -> (Context<'_>, &mut BTreeMap<Name, Subscription>, &mut Runs) {
         let clock = &self.env.environment.clock;
         let source = self.ml.last_confirmed().map(|up_to| Source {
             reader: Entries::Topic(self.ml.reader()),
@@ -447,11 +452,11 @@ impl Topic {
                 done: &self.departed,
             },
         };
-        (cx, &mut self.subscriptions)
+        (cx, &mut self.subscriptions, &mut self.runs)
     }
 
     pub(crate) fn with_subscription(&mut self, name: &str, f: impl FnOnce(&mut Subscription, &Context<'_>)) {
-        let (cx, subscriptions) = self.parts();
+        let (cx, subscriptions, _) = self.parts();
         if let Some(subscription) = subscriptions.get_mut(name) {
             f(subscription, &cx);
         }

@@ -9,6 +9,7 @@ use magnetar_proto::pulsar::api;
 use super::departed::Client;
 use super::rate::Rate;
 use super::request::{ConsumerKey, Name, Subscribe};
+use super::runs::{Addressee, Piece};
 use super::tail_cache::Entry;
 use crate::dispatch::ConsumerId;
 use crate::protocol::outbound::Outbound;
@@ -84,6 +85,19 @@ impl Consumer {
         self.entries_out += 1;
         self.last_consumed_ms = now_ms;
         self.outbound.send_with_payload(command.into(), entry.bytes.clone());
+    }
+
+    /// How it is addressed where entries are sent for the first time, to one consumer at a time.
+    pub(crate) fn addressee(&self) -> Addressee {
+        Addressee { consumer_id: self.key.consumer_id, epoch: self.epoch }
+    }
+
+    /// Sends neighbours that were encoded for its addressee.
+    pub(crate) fn send_piece(&mut self, piece: &Piece, now_ms: u64) {
+        self.out.add(piece.messages, piece.bytes);
+        self.entries_out += piece.entries;
+        self.last_consumed_ms = now_ms;
+        self.outbound.send_part(piece.part.clone());
     }
 
     /// Who hears of its end.

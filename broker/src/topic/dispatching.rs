@@ -7,9 +7,9 @@ use super::consumer::Delivery;
 use super::dead_letter::Verdict;
 use super::filter;
 use super::reads::{Ahead, Source, after};
-use super::request::SubscriptionType;
+use super::runs::Runs;
 use super::subscription::{Context, Subscription, tag};
-use super::tail_cache::Entry;
+use super::tail_cache::{Entry, is_older};
 use crate::dispatch::{ConsumerId, EntryInfo, Offer, Want};
 
 /// While so many entries wait in the replay set, delayed ones that fell due wait where they take less memory.
@@ -26,7 +26,7 @@ enum Outcome {
 
 impl Subscription {
     /// Sends what can be sent.
-    pub(crate) fn dispatch(&mut self, cx: &Context<'_>) {
+    pub(crate) fn dispatch(&mut self, cx: &Context<'_>, runs: &mut Runs) {
         self.due = false;
         if self.consumers.is_empty() {
             return;
@@ -36,7 +36,7 @@ impl Subscription {
             let progress = match self.dispatcher.want() {
                 Want::Nothing => false,
                 Want::Replay(positions) => self.dispatch_replay(&positions, cx),
-                Want::New => self.dispatch_new(cx),
+                Want::New => self.dispatch_new(cx, runs),
             };
             if !progress {
                 break;
@@ -84,7 +84,7 @@ impl Subscription {
     }
 
     /// True when entries were taken and the dispatcher should be asked again.
-    fn dispatch_new(&mut self, cx: &Context<'_>) -> bool {
+    fn dispatch_new(&mut self, cx: &Context<'_>, runs: &mut Runs) -> bool {
         let mut progress = false;
         loop {
             if let Some(compacted) = cx.compacted.as_ref().filter(|c| self.reads_from(c)) {
@@ -99,6 +99,10 @@ impl Subscription {
             };
             if self.cursor.is_acked(self.read_position) {
                 self.read_position = after(self.read_position);
+                continue;
+            }
+            if self.stream(source.up_to, cx, runs) {
+                progress = true;
                 continue;
             }
             let entry = match cx.cache.at_or_after(self.read_position) {
@@ -118,6 +122,34 @@ impl Subscription {
             self.read_position = after(entry.position);
             progress = true;
         }
+    }
+
+    /// Sends neighbouring entries as one, if none of them needs a look of its own: not acknowledged in part, not given back
+    /// before, not too old, not filtered, and to the one consumer that receives. False if the next entry may need one.
+    fn stream(&mut self, up_to: Position, cx: &Context<'_>, runs: &mut Runs) -> bool {
+        let (is_filtered, from) = (cx.filters && filter::filters(&self.properties), self.read_position);
+        if self.read_compacted || is_filtered || self.departing.len() > 0 {
+            return false;
+        }
+        let Some((id, permits)) = self.dispatcher.stream_from(from) else { return false };
+        let Some(consumer) = self.consumers.get_mut(&id) else { return false };
+        if !self.cursor.is_untouched_from(from) {
+            return false;
+        }
+        let Some(run) = runs.at(from, consumer.addressee(), cx.partition, cx.cache) else { return false };
+        let is_old = cx.ttl.is_some_and(|ttl| is_older(run.oldest_ms, ttl, cx.now_ms));
+        let Some(piece) = run.piece(from, permits).filter(|piece| !is_old && piece.last <= up_to) else {
+            return false;
+        };
+        consumer.send_piece(&piece, cx.now_ms);
+        self.dispatcher.streamed(piece.messages);
+        if !consumer.outbound.is_writable() {
+            self.dispatcher.set_writable(id, false);
+        }
+        self.counters.out.add(piece.messages, piece.bytes);
+        self.counters.last_consumed_ms = cx.now_ms;
+        self.read_position = after(piece.last);
+        true
     }
 
     fn reads_from(&self, compacted: &Source) -> bool {
@@ -242,7 +274,7 @@ impl Subscription {
         cx: &Context<'_>,
     ) {
         let Some(consumer) = self.consumers.get_mut(&id) else { return };
-        let with_epoch = matches!(self.kind, SubscriptionType::Exclusive | SubscriptionType::Failover);
+        let with_epoch = self.kind.is_single();
         let partition = cx.partition;
         consumer.send(
             entry,

@@ -33,6 +33,7 @@ mod quota;
 mod rate;
 mod reads;
 mod request;
+mod runs;
 mod seek;
 mod sequences;
 mod snapshot;

@@ -126,6 +126,11 @@ impl SubscriptionType {
             SubscriptionType::KeyShared => "Key_Shared",
         }
     }
+
+    /// One consumer at a time receives.
+    pub(crate) fn is_single(self) -> bool {
+        matches!(self, SubscriptionType::Exclusive | SubscriptionType::Failover)
+    }
 }
 
 impl From<api::command_subscribe::SubType> for SubscriptionType {

@@ -38,7 +38,7 @@ impl Topic {
             }
             self.remove_consumer(request.key);
         }
-        let single = matches!(request.kind, SubscriptionType::Exclusive | SubscriptionType::Failover);
+        let single = request.kind.is_single();
         if request.read_compacted && !single {
             let text = "read_compacted needs an Exclusive or Failover subscription";
             return Err(TopicError::NotAllowed(text.into()));

@@ -21,9 +21,14 @@ pub(crate) struct Entry {
 impl Entry {
     /// It was published longer than `age` ago, by its producer's clock.
     pub(crate) fn is_older(&self, age: Duration, unix_ms: u64) -> bool {
-        let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-        self.summary.publish_time.saturating_add(age_ms) < unix_ms
+        is_older(self.summary.publish_time, age, unix_ms)
     }
+}
+
+/// What was published then is older than `age`.
+pub(crate) fn is_older(published_ms: u64, age: Duration, unix_ms: u64) -> bool {
+    let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+    published_ms.saturating_add(age_ms) < unix_ms
 }
 
 /// Bytes kept of entries which every subscription has acknowledged: a reader that starts a little back finds them.
@@ -32,7 +37,7 @@ const ACKNOWLEDGED_BYTES_MAX: usize = 256 * 1024;
 /// Bytes that a topic may keep however many others there are.
 const SHARE_BYTES: usize = 64 * 1024;
 
-/// What the caches of all topics of a broker may take together.
+/// What the caches and runs of all topics of a broker may take together.
 #[derive(Debug)]
 pub struct TailBudget {
     used: AtomicUsize,
@@ -45,8 +50,21 @@ impl TailBudget {
         TailBudget { used: AtomicUsize::new(0), max }
     }
 
-    fn is_exceeded(&self) -> bool {
+    pub(super) fn is_exceeded(&self) -> bool {
         self.used.load(Ordering::Relaxed) > self.max
+    }
+
+    #[cfg(test)]
+    pub(super) fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn take(&self, bytes: usize) {
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn give_back(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
@@ -63,7 +81,7 @@ pub(crate) struct TailCache {
 
 impl Drop for TailCache {
     fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.budget.give_back(self.bytes);
     }
 }
 
@@ -79,7 +97,7 @@ impl TailCache {
             "entries become durable in order"
         );
         self.bytes += entry.bytes.len();
-        self.budget.used.fetch_add(entry.bytes.len(), Ordering::Relaxed);
+        self.budget.take(entry.bytes.len());
         self.entries.push_back(entry);
         while self.bytes > self.bytes_max || (self.bytes > SHARE_BYTES && self.budget.is_exceeded()) {
             self.pop();
@@ -89,7 +107,7 @@ impl TailCache {
     fn pop(&mut self) {
         if let Some(entry) = self.entries.pop_front() {
             self.bytes -= entry.bytes.len();
-            self.budget.used.fetch_sub(entry.bytes.len(), Ordering::Relaxed);
+            self.budget.give_back(entry.bytes.len());
         }
         if self.entries.is_empty() {
             // A burst must not keep its table for ever.
@@ -110,9 +128,23 @@ impl TailCache {
         self.at_or_after(position).filter(|entry| entry.position == position)
     }
 
+    /// The entry at `position`, and those that follow without a gap in its ledger.
+    pub(crate) fn run_from(&self, position: Position) -> impl Iterator<Item = &Entry> {
+        let first = self.index_at_or_after(position).unwrap_or(self.entries.len());
+        let expected = (0..).map(move |n| (position.ledger_id, position.entry_id.0 + n));
+        self.entries.range(first..).zip(expected).map_while(|(entry, expected)| {
+            let found = (entry.position.ledger_id, entry.position.entry_id.0);
+            (found == expected).then_some(entry)
+        })
+    }
+
     /// The next entry of the topic at `position` or after it; `None` when that is older than the cache, or does not
     /// exist yet.
     pub(crate) fn at_or_after(&self, position: Position) -> Option<&Entry> {
+        self.entries.get(self.index_at_or_after(position)?)
+    }
+
+    fn index_at_or_after(&self, position: Position) -> Option<usize> {
         let first = self.entries.front()?.position;
         if position < first {
             return None;
@@ -120,13 +152,11 @@ impl TailCache {
         // Mostly one ledger: then the index is the distance to the first entry.
         if position.ledger_id == first.ledger_id {
             let guess = (position.entry_id.0 - first.entry_id.0) as usize;
-            if let Some(entry) = self.entries.get(guess)
-                && entry.position == position
-            {
-                return Some(entry);
+            if self.entries.get(guess).is_some_and(|entry| entry.position == position) {
+                return Some(guess);
             }
         }
-        self.entries.get(self.entries.partition_point(|e| e.position < position))
+        Some(self.entries.partition_point(|e| e.position < position))
     }
 }
 
@@ -158,7 +188,7 @@ mod tests {
         let fill = |cache: &mut TailCache| (0..40).for_each(|n| cache.push(entry(at(1, n), 10_000)));
         let mut caches: Vec<TailCache> = (0..3).map(|_| TailCache::new(1 << 20, budget.clone())).collect();
         caches.iter_mut().for_each(fill);
-        let used = || budget.used.load(Ordering::Relaxed);
+        let used = || budget.used();
         assert!(used() <= 300_000 + 3 * SHARE_BYTES, "{}", used());
         assert!(caches.iter().all(|cache| cache.bytes + 11_000 > SHARE_BYTES));
         assert_eq!(caches.iter().map(|cache| cache.bytes).sum::<usize>(), used());
@@ -194,6 +224,21 @@ mod tests {
         );
         assert_eq!(cache.at_or_after(at(1, 3)).map(|e| e.position), Some(at(4, 0)));
         assert!(cache.at_or_after(at(0, 7)).is_none() && cache.at_or_after(at(4, 3)).is_none());
+    }
+
+    #[test]
+    fn a_run_ends_with_its_ledger_and_before_a_gap() {
+        let mut cache = cache(1 << 20);
+        for position in [at(1, 3), at(1, 4), at(1, 5), at(4, 0), at(4, 1), at(4, 3)] {
+            cache.push(entry(position, 10));
+        }
+        let run = |from| cache.run_from(from).map(|e| e.position).collect::<Vec<_>>();
+        assert_eq!(run(at(1, 4)), [at(1, 4), at(1, 5)]);
+        assert_eq!(run(at(4, 0)), [at(4, 0), at(4, 1)]);
+        assert_eq!(run(at(4, 3)), [at(4, 3)]);
+        for nothing in [at(1, 2), at(1, 6), at(4, 2), at(4, 4), at(5, 0)] {
+            assert_eq!(run(nothing), [], "{nothing}");
+        }
     }
 
     #[test]

@@ -34,7 +34,7 @@ impl Topic {
     /// Of a subscription, or (`None`) of publishing.
     pub(crate) fn why(&mut self, subscription: Option<&str>) -> Result<Why, TopicError> {
         let Some(name) = subscription else { return Ok(self.why_not_published()) };
-        let (cx, subscriptions) = self.parts();
+        let (cx, subscriptions, _) = self.parts();
         let found = subscriptions.get(name);
         let found = found.ok_or_else(|| TopicError::SubscriptionNotFound(name.to_owned()))?;
         let (flowing, because) = found.why(&cx);

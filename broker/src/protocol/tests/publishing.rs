@@ -6,7 +6,7 @@ use magnetar_proto::pulsar::{Command, entry};
 
 use super::peer::Bench;
 use crate::protocol::context::Context;
-use crate::protocol::outbound::{ConnectionId, Outbound};
+use crate::protocol::outbound::{ConnectionId, Outbound, Queued};
 use crate::protocol::producer::Send;
 use crate::protocol::sessions::Kind;
 use crate::topic::Handle;
@@ -30,7 +30,11 @@ async fn sent(context: &Context) -> Vec<Command> {
     context.outbound.close();
     let mut frames = std::collections::VecDeque::new();
     let _ = context.outbound.take(&mut frames).await;
-    frames.into_iter().map(|frame| frame.command).collect()
+    let command = |queued| match queued {
+        Queued::Frame { command, .. } => command,
+        Queued::Part(_) => panic!("no messages are dispatched here"),
+    };
+    frames.into_iter().map(command).collect()
 }
 
 fn send(sequence_id: u64) -> api::CommandSend {

@@ -11,6 +11,7 @@ mod lifecycle;
 mod policies;
 mod producing;
 mod shared;
+mod streaming;
 mod support;
 mod volatile;
 mod why;

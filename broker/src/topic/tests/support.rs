@@ -15,11 +15,13 @@ use magnetar_common::metadata::{MemoryStore, SharedMetadata};
 use magnetar_ledger::{Client, ClientConfig};
 use magnetar_proto::bookkeeper::BookieId;
 use magnetar_proto::ids::{EntryId, LedgerId, Position};
+use magnetar_proto::pulsar::frame::{Decoder, MAX_FRAME_SIZE};
 use magnetar_proto::pulsar::{Command, api, entry};
 use tempfile::TempDir;
 
 use crate::managed_ledger::{MlConfig, MlEnv};
 use crate::policies::{Fixed, TopicPolicies};
+use crate::protocol::frames::Part;
 use crate::protocol::outbound::{ClientInfo, ConnectionId, Outbound, Queued};
 use crate::topic::*;
 
@@ -277,7 +279,10 @@ impl Peer {
             if self.outbound.written(frame.cost()) {
                 self.topic.writable(self.outbound.connection());
             }
-            self.received.push_back((frame.command, frame.payload));
+            match frame {
+                Queued::Frame { command, payload } => self.received.push_back((command, payload)),
+                Queued::Part(part) => self.received.extend(frames(&part)),
+            }
         }
     }
 
@@ -352,6 +357,16 @@ impl Peer {
             others.push_back((command, bytes));
         }
     }
+}
+
+fn frames(part: &Part) -> Vec<(Command, Bytes)> {
+    let (mut bytes, mut frames) = (part.to_bytes(), Vec::new());
+    let mut decoder = Decoder::new(MAX_FRAME_SIZE);
+    while let Some(frame) = decoder.decode(&mut bytes).unwrap() {
+        frames.push((frame.command, frame.payload.unwrap_or_default()));
+    }
+    assert!(bytes.is_empty(), "a part is whole frames");
+    frames
 }
 
 fn received(message: &api::CommandMessage, bytes: Bytes) -> Received {

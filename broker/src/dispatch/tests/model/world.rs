@@ -84,13 +84,15 @@ pub(super) struct Tally {
     pub(super) skips: u64,
     /// Deliveries that a negative acknowledgement had asked for.
     pub(super) negative: u64,
+    /// Times at which entries were sent together, without being offered.
+    pub(super) streamed: u64,
 }
 
 impl Tally {
     pub(super) fn is_complete(&self, kind: Kind) -> bool {
-        let Tally { delivered, delivered_again, acknowledged, joined, left, seeks, skips, negative } = *self;
-        let negative = if kind.is_single() { 1 } else { negative };
-        [delivered, delivered_again, acknowledged, joined, left, seeks, skips, negative]
+        let Tally { delivered, delivered_again, acknowledged, joined, left, seeks, skips, .. } = *self;
+        let particular = if kind.is_single() { self.streamed } else { self.negative };
+        [delivered, delivered_again, acknowledged, joined, left, seeks, skips, particular]
             .iter()
             .all(|n| *n > 0)
     }
@@ -106,6 +108,7 @@ impl std::ops::AddAssign for Tally {
         self.seeks += more.seeks;
         self.skips += more.skips;
         self.negative += more.negative;
+        self.streamed += more.streamed;
     }
 }
 
@@ -218,12 +221,29 @@ impl World {
                         self.read += 1;
                         continue;
                     }
-                    if !self.offer(n) && self.read == n {
+                    let streamed = self.random.one_in(2) && self.stream(n);
+                    if !streamed && !self.offer(n) && self.read == n {
                         return;
                     }
                 }
             }
         }
+    }
+
+    /// Sends entries from `n` on as the topic does where none needs a look of its own. False if none was.
+    fn stream(&mut self, n: u64) -> bool {
+        let Some((id, permits)) = self.dispatcher.stream_from(at(n)) else { return false };
+        assert!(self.kind.is_single(), "{self}: entries are tracked");
+        let (mut sent, most) = (0, 1 + self.random.below(8));
+        while sent < permits && self.read < self.end().min(n + most) && !self.is_acked(self.read) {
+            let messages = u64::from(self.at(self.read).left);
+            self.dispatcher.streamed(messages);
+            self.deliver(self.read, id, 0);
+            self.read += 1;
+            sent += messages;
+        }
+        self.tally.streamed += 1;
+        true
     }
 
     /// True when it was sent. A new entry that was taken moves the read position on.
