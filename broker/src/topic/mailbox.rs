@@ -82,7 +82,7 @@ pub(crate) enum Admin {
 /// with the publish budget bounding the bytes it keeps the queue's memory in the low megabytes.
 const QUEUED_MAX: usize = 10_000;
 
-/// Of publishes and requests taken at a time, before receipts, dispatch and timers get their turn again: some hundred
+/// Messages of a lane taken at a time, before receipts, dispatch and timers get their turn again: some hundred
 /// microseconds.
 const BATCH: usize = 256;
 
@@ -92,8 +92,13 @@ pub(crate) fn mailbox() -> (Sender, Mailbox) {
     let (consumers, from_consumers) = mpsc::unbounded_channel();
     let (others, from_others) = mpsc::unbounded_channel();
     let shared = Arc::new(Shared::default());
-    let mailbox =
-        Mailbox { consumers: from_consumers, others: from_others, batch: Vec::new(), shared: shared.clone() };
+    let mailbox = Mailbox {
+        consumers: from_consumers,
+        others: from_others,
+        batch: Vec::new(),
+        owed: 0,
+        shared: shared.clone(),
+    };
     (Sender { consumers, others, shared }, mailbox)
 }
 
@@ -108,8 +113,11 @@ pub(crate) struct Sender {
 pub(crate) struct Mailbox {
     consumers: mpsc::UnboundedReceiver<Message>,
     others: mpsc::UnboundedReceiver<Message>,
-    /// Grows with what waits: most topics never have more than a few requests at once.
+    /// Taken from `others`, and not handed out yet. Grows with what waits: most topics never have more than a few requests at
+    /// once.
     batch: Vec<Message>,
+    /// So many messages of consumers come before `batch`: they were there when it was taken.
+    owed: usize,
     shared: Arc<Shared>,
 }
 
@@ -172,29 +180,39 @@ impl Sender {
 }
 
 impl Mailbox {
-    /// Waits for messages, and takes what consumers sent, all of it, and then some of the rest. `None`: nobody can send any
-    /// more. Cancel-safe.
+    /// Waits for messages, and takes some of what consumers sent, and then of the rest. `None`: nobody can send any more.
+    /// Cancel-safe.
     ///
     /// Nothing is taken before what its sender sent earlier, but for what consumers send, which may be.
     pub(crate) async fn take(&mut self, into: &mut Vec<Message>) -> Option<Taken> {
-        tokio::select! {
-            biased;
-            others = self.others.recv_many(&mut self.batch, BATCH) => {
-                if others == 0 {
-                    return None;
+        if self.batch.is_empty() {
+            tokio::select! {
+                biased;
+                others = self.others.recv_many(&mut self.batch, BATCH) => {
+                    if others == 0 {
+                        return None;
+                    }
+                    self.owed = self.consumers.len();
+                }
+                // Ends only together with the other one, which is asked first.
+                consumers = self.consumers.recv_many(into, BATCH) => {
+                    self.shared.consumers.took(consumers);
+                    return Some(Taken { is_flooded: consumers == BATCH });
                 }
             }
-            // Ends only together with the other one, which is asked first.
-            consumers = self.consumers.recv_many(into, BATCH) => self.shared.consumers.took(consumers),
         }
-        // What comes from here on may wait: else a lane that fills as fast as it is emptied would hold up the other one.
-        let (waiting, before) = (self.consumers.len(), into.len());
-        into.extend((0..waiting).map_while(|_| self.consumers.try_recv().ok()));
-        self.shared.consumers.took(into.len() - before);
+        let before = into.len();
+        into.extend((0..BATCH).map_while(|_| self.consumers.try_recv().ok()));
+        let consumers = into.len() - before;
+        self.shared.consumers.took(consumers);
+        self.owed = self.owed.saturating_sub(consumers);
+        if self.owed > 0 && consumers == BATCH {
+            return Some(Taken { is_flooded: true });
+        }
         let others = self.batch.len();
-        into.append(&mut self.batch);
         self.shared.others.took(others);
-        Some(Taken { is_flooded: others == BATCH })
+        into.append(&mut self.batch);
+        Some(Taken { is_flooded: consumers.max(others) == BATCH })
     }
 
     /// Nobody is to send any more; what waits is not lost by that.
@@ -262,7 +280,12 @@ mod tests {
             sender.send(closed(n));
             sender.send(flow(n as u32));
         }
-        assert_eq!(take(&mut mailbox).await, ((0..1_000).collect(), (0..256).collect()));
+        assert_eq!(take(&mut mailbox).await, ((0..256).collect(), vec![]));
+        assert_eq!(take(&mut mailbox).await, ((256..512).collect(), vec![]));
+        // What comes later does not hold up the others any longer.
+        sender.send(flow(1_000));
+        assert_eq!(take(&mut mailbox).await, ((512..768).collect(), vec![]));
+        assert_eq!(take(&mut mailbox).await, ((768..1_001).collect(), (0..256).collect()));
         sender.send(flow(7));
         assert_eq!(take(&mut mailbox).await, (vec![7], (256..512).collect()));
         assert_eq!(take(&mut mailbox).await, (vec![], (512..768).collect()));
