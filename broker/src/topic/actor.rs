@@ -14,12 +14,12 @@ use magnetar_proto::ids::Position;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::closing::Ending;
-use super::compaction::{self, Compaction};
-use super::dead_letter::{self, Cemetery, StoreElsewhere};
+use super::compaction::Compaction;
+use super::dead_letter::{Cemetery, StoreElsewhere};
 use super::deduplication::Deduplication;
-use super::durability::{Stored, take_over_cursors};
+use super::durability::take_over_cursors;
 use super::error::TopicError;
-use super::expiry::Looked;
+use super::event::{Event, Events};
 use super::handle::Handle;
 use super::housekeeping::Housekeeping;
 use super::mailbox::{Mailbox, Message, mailbox};
@@ -112,22 +112,8 @@ pub(crate) struct Topic {
     pub deduplication: Option<Deduplication>,
     /// `None`: it never was, and no policy asks for it.
     pub compaction: Option<Box<Compaction>>,
-    reads: mpsc::UnboundedSender<ReadDone>,
-    pub stored: mpsc::UnboundedSender<Stored>,
-    pub looked: mpsc::UnboundedSender<Looked>,
-    pub compactions: mpsc::UnboundedSender<compaction::Event>,
-    departed: mpsc::UnboundedSender<dead_letter::Departed>,
-}
-
-/// The receiving ends. What fills them is bounded by itself: two reads and one cursor write per subscription, one look at
-/// the oldest entry, two steps of a compaction, a hundred dead letters per subscription, and the mailbox by connections that wait for `Handle::ready`.
-struct Inputs {
-    mailbox: Mailbox,
-    reads: mpsc::UnboundedReceiver<ReadDone>,
-    stored: mpsc::UnboundedReceiver<Stored>,
-    looked: mpsc::UnboundedReceiver<Looked>,
-    compactions: mpsc::UnboundedReceiver<compaction::Event>,
-    departed: mpsc::UnboundedReceiver<dead_letter::Departed>,
+    /// For the tasks beside this one.
+    pub events: Events,
 }
 
 /// Opens the topic's managed ledger and cursors (creating the ledger if there is none), and starts its task.
@@ -160,11 +146,7 @@ pub async fn open(mut env: TopicEnv, name: TopicName, for_writing: bool) -> Resu
     let (ml, cursors) = (ml.map_err(unopened)?, cursors?);
     let clock = env.environment.clock.clone();
     let (sender, mailbox) = mailbox();
-    let (reads, reads_in) = mpsc::unbounded_channel();
-    let (stored, stored_in) = mpsc::unbounded_channel();
-    let (looked, looked_in) = mpsc::unbounded_channel();
-    let (compactions, compactions_in) = mpsc::unbounded_channel();
-    let (departed, departed_in) = mpsc::unbounded_channel();
+    let (events, reported) = Events::new();
     let mut topic = Topic {
         name: Arc::from(name.as_str()),
         partition: name.partition().and_then(|n| i32::try_from(n).ok()),
@@ -193,30 +175,18 @@ pub async fn open(mut env: TopicEnv, name: TopicName, for_writing: bool) -> Resu
         housekeeping: Housekeeping::default(),
         deduplication: None,
         compaction: None,
-        reads,
-        stored,
-        looked,
-        compactions,
-        departed,
+        events,
     };
     topic.load_epoch();
     topic.set_policies(policies);
     topic.recover_subscriptions(cursors).await?;
     let handle = Handle::new(topic.name.clone(), sender);
-    let inputs = Inputs {
-        mailbox,
-        reads: reads_in,
-        stored: stored_in,
-        looked: looked_in,
-        compactions: compactions_in,
-        departed: departed_in,
-    };
-    tokio::spawn(run(topic, inputs));
+    tokio::spawn(run(topic, mailbox, reported));
     Ok(handle)
 }
 
 /// The task's end is the mailbox's: requests still in it are answered `NotReady` by being dropped.
-async fn run(mut topic: Topic, mut inputs: Inputs) {
+async fn run(mut topic: Topic, mut mailbox: Mailbox, mut reported: mpsc::UnboundedReceiver<Event>) {
     let clock = topic.env.environment.clock.clone();
     let mut timer = Timer::new(clock);
     // Grows with what waits: most topics never have more than a few requests at once.
@@ -230,12 +200,8 @@ async fn run(mut topic: Topic, mut inputs: Inputs) {
         timer.set(topic.deadline());
         tokio::select! {
             event = topic.ml.next() => topic.on_ledger(event),
-            Some(done) = inputs.reads.recv() => topic.on_read(done),
-            Some(done) = inputs.stored.recv() => topic.on_stored(done).await,
-            Some(done) = inputs.looked.recv() => topic.on_looked(done),
-            Some(event) = inputs.compactions.recv() => topic.on_compaction(event),
-            Some(departed) = inputs.departed.recv() => topic.on_departed(departed),
-            taken = inputs.mailbox.take(&mut batch) => {
+            Some(event) = reported.recv() => topic.on_event(event).await,
+            taken = mailbox.take(&mut batch) => {
                 let Some(taken) = taken else { break None };
                 is_flooded = taken.is_flooded;
             }
@@ -266,8 +232,8 @@ async fn run(mut topic: Topic, mut inputs: Inputs) {
             break None;
         }
     };
-    inputs.mailbox.close();
-    topic.close(closing).await;
+    mailbox.close();
+    Box::pin(topic.close(closing)).await;
 }
 
 impl Topic {
@@ -293,26 +259,41 @@ impl Topic {
                     });
                 }
             }
-            // Whoever asked may be gone: then nobody wants the answer.
-            Message::AddProducer(request, reply) => drop(reply.send(self.add_producer(*request).await)),
+            // Whoever asked may be gone: then nobody wants the answer. What waits is boxed: in this task it would take room for
+            // the largest of these requests as long as the topic is in memory.
+            Message::AddProducer(request, reply) => {
+                drop(reply.send(Box::pin(self.add_producer(*request)).await))
+            }
             Message::CloseProducer(key, reply) => self.close_producer(key, reply),
-            Message::Subscribe(request, reply) => drop(reply.send(self.subscribe(*request).await)),
+            Message::Subscribe(request, reply) => drop(reply.send(Box::pin(self.subscribe(*request)).await)),
             Message::CloseConsumer(key, reply) => {
                 self.remove_consumer(key);
                 drop(reply.send(Ok(())));
             }
-            Message::Unsubscribe(key, force, reply) => drop(reply.send(self.unsubscribe(key, force).await)),
-            Message::Seek(key, target, reply) => drop(reply.send(self.seek(key, target).await)),
+            Message::Unsubscribe(key, force, reply) => {
+                drop(reply.send(Box::pin(self.unsubscribe(key, force)).await))
+            }
+            Message::Seek(key, target, reply) => drop(reply.send(Box::pin(self.seek(key, target)).await)),
             Message::LastMessageId(key, reply) => {
                 let name = self.consumers.get(&key).map(|(name, _)| name.clone()).unwrap_or_default();
-                drop(reply.send(self.last_message_id(&name).await));
+                drop(reply.send(Box::pin(self.last_message_id(&name)).await));
             }
             Message::ConsumerStats(key, reply) => drop(reply.send(self.consumer_stats(key))),
-            Message::Admin(request) => self.admin(request).await,
+            Message::Admin(request) => Box::pin(self.admin(request)).await,
             Message::Policies(policies) => self.set_policies(*policies),
-            Message::Prepare(reply) => drop(reply.send(self.prepare().await)),
+            Message::Prepare(reply) => drop(reply.send(Box::pin(self.prepare()).await)),
             Message::Close(_, reply) => drop(reply.send(Err(TopicError::closed()))),
             Message::HandOver(reply) => drop(reply.send(Err(TopicError::closed()))),
+        }
+    }
+
+    async fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Read(done) => self.on_read(*done),
+            Event::Stored(done) => self.on_stored(done).await,
+            Event::Looked(done) => self.on_looked(*done),
+            Event::Compaction(event) => self.on_compaction(*event),
+            Event::Departed(departed) => self.on_departed(*departed),
         }
     }
 
@@ -375,7 +356,7 @@ impl Topic {
     async fn settle_all(&mut self) {
         if self.producer_left {
             self.producer_left = false;
-            self.admit_waiting().await;
+            Box::pin(self.admit_waiting()).await;
         }
         self.dispatch_due();
         self.persist_due();
@@ -422,14 +403,14 @@ impl Topic {
         let clock = &self.env.environment.clock;
         let source = self.ml.last_confirmed().map(|up_to| Source {
             reader: Entries::Topic(self.ml.reader()),
-            done: self.reads.clone(),
+            done: self.events.clone(),
             up_to,
             bytes_max: self.env.limits.read_ahead_bytes,
         });
         let compacted = self.compaction.as_ref().and_then(|compaction| compaction.compacted());
         let compacted = compacted.map(|compacted| Source {
             reader: Entries::Compacted(compacted.clone()),
-            done: self.reads.clone(),
+            done: self.events.clone(),
             up_to: compacted.horizon(),
             bytes_max: self.env.limits.read_ahead_bytes,
         });
@@ -449,7 +430,7 @@ impl Topic {
                 topic: &self.name,
                 policies: &self.policies.dead_letters,
                 elsewhere: &self.env.elsewhere,
-                done: &self.departed,
+                done: &self.events,
             },
         };
         (cx, &mut self.subscriptions, &mut self.runs)

@@ -178,7 +178,7 @@ impl Topic {
             deduplication.durability.changed(None, now);
         }
         let name = Name::from(CURSOR);
-        deduplication.durability.write_if_due(&deduplication.cursor, &name, &self.stored, now);
+        deduplication.durability.write_if_due(&deduplication.cursor, &name, &self.events, now);
     }
 
     /// Takes the last snapshot, so that the next load has nothing to read. What is given writes it.

@@ -10,11 +10,11 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use magnetar_proto::pulsar::api;
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::actor::Topic;
 use super::error::TopicError;
+use super::event::Events;
 use super::request::{Name, SubscriptionType};
 use super::{compaction, deduplication};
 use crate::cursor::{Cursor, CursorError, CursorStore, StoredCursor, TakenOver};
@@ -140,24 +140,18 @@ impl Durability {
     }
 
     /// Begins a write if one is due.
-    pub(crate) fn write_if_due(
-        &mut self,
-        cursor: &Cursor,
-        name: &Name,
-        stored: &mpsc::UnboundedSender<Stored>,
-        now: Duration,
-    ) {
+    pub(crate) fn write_if_due(&mut self, cursor: &Cursor, name: &Name, events: &Events, now: Duration) {
         if self.due.is_none_or(|due| due.max(self.not_before) > now) {
             return;
         }
         let Some(mut store) = self.store.take() else { return };
         self.due = None;
         self.begin(cursor);
-        let (snapshot, name, stored) = (cursor.snapshot(), name.clone(), stored.clone());
+        let (snapshot, name, events) = (cursor.snapshot(), name.clone(), events.clone());
         self.write = Some(tokio::spawn(async move {
             let result = store.persist(snapshot).await;
             // The topic may be gone by now.
-            let _ = stored.send(Stored(name));
+            events.tell(Stored(name));
             (store, result)
         }));
     }
@@ -282,7 +276,7 @@ impl Topic {
         let now = self.env.environment.clock.now();
         for (name, subscription) in &mut self.subscriptions {
             if let Some(durability) = &mut subscription.durability {
-                durability.write_if_due(&subscription.cursor, name, &self.stored, now);
+                durability.write_if_due(&subscription.cursor, name, &self.events, now);
                 durability.refuse_overdue(now);
             }
         }

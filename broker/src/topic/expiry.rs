@@ -76,11 +76,11 @@ impl Topic {
         }
         self.housekeeping.looking = true;
         let before = expiry.map(|age| now_ms.saturating_sub(millis(age)));
-        let (list, reader, looked) = (self.ml.ledgers().clone(), self.ml.reader(), self.looked.clone());
+        let (list, reader, events) = (self.ml.ledgers().clone(), self.ml.reader(), self.events.clone());
         tokio::spawn(async move {
             let found = find(&list, reader, from, before).await;
             // The topic may be gone by now.
-            let _ = looked.send(Looked(found));
+            events.tell(Looked(found));
         });
     }
 

@@ -1,7 +1,7 @@
 //! One topic: its producers, its subscriptions and the managed ledger below them, owned by one task.
 //!
-//! Connections, the topic registry and the admin API call it through [`Handle`]. It must never know of frames,
-//! sockets, HTTP or namespaces: what it sends leaves through an `Outbound`, what it may do arrives as values.
+//! Connections, the topic registry and the admin API call it through [`Handle`]. It must never know of sockets, HTTP,
+//! namespaces or how frames look: what it sends leaves through an `Outbound`, what it may do arrives as values.
 
 mod ack;
 mod actor;
@@ -18,6 +18,7 @@ mod departed;
 mod dispatching;
 mod durability;
 mod error;
+mod event;
 mod expiry;
 mod filter;
 mod finder;

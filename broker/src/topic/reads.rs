@@ -12,9 +12,9 @@ use magnetar_proto::checksum::crc32c;
 use magnetar_proto::ids::{EntryId, Position};
 use magnetar_proto::pulsar::entry::headers_and_payload;
 use magnetar_proto::pulsar::message::{Summary, summarize_entry};
-use tokio::sync::mpsc;
 
 use super::compaction::Compacted;
+use super::event::Events;
 use super::request::Name;
 use super::tail_cache::Entry;
 use crate::managed_ledger::MlReader;
@@ -65,7 +65,7 @@ impl Entries {
 /// How reads are made: the same for all subscriptions of a topic.
 pub(crate) struct Source {
     pub reader: Entries,
-    pub done: mpsc::UnboundedSender<ReadDone>,
+    pub done: Events,
     /// Last durable entry, or the last one that was compacted.
     pub up_to: Position,
     pub bytes_max: usize,
@@ -169,7 +169,7 @@ impl Reads {
             let result = reader.read(from, ENTRIES_MAX, bytes_max, up_to).await;
             let result = result.map(parse_all);
             // The topic may be gone by now.
-            let _ = done.send(ReadDone { subscription, token, missing: None, from, up_to, result });
+            done.tell(ReadDone { subscription, token, missing: None, from, up_to, result });
         });
     }
 
@@ -197,7 +197,7 @@ impl Reads {
                 Ok((entries, missing)) => (missing, Ok(entries)),
                 Err(error) => (Vec::new(), Err(error)),
             };
-            let _ = done.send(ReadDone { subscription, token, missing: Some(missing), from, up_to, result });
+            done.tell(ReadDone { subscription, token, missing: Some(missing), from, up_to, result });
         });
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use magnetar_ledger::{Client, LedgerError, LedgerOptions, Writer};
 use magnetar_proto::ids::{LedgerId, Position};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 
 use super::compacted::Compacted;
 use super::content::look;
@@ -15,6 +15,7 @@ use super::entry;
 use super::newest::{Kept, Newest, TooManyKeys};
 use super::options::is_of_same_topic;
 use crate::managed_ledger::{MlError, MlReader};
+use crate::topic::event::Events;
 use magnetar_common::clock::SharedClock;
 use magnetar_proto::pulsar::entry::{EntryError, headers_and_payload};
 
@@ -89,7 +90,7 @@ pub(super) struct Job {
     /// How many compactions a broker does at a time.
     pub(super) slots: Arc<Semaphore>,
     pub(super) keys_bytes_max: usize,
-    pub(super) events: mpsc::UnboundedSender<Event>,
+    pub(super) events: Events,
     /// Set when nobody wants the outcome any more.
     pub(super) stop: Arc<AtomicBool>,
 }
@@ -105,7 +106,8 @@ impl Job {
     }
 
     fn tell(&self, what: What) -> Result<(), JobError> {
-        self.events.send(Event { serial: self.serial, what }).map_err(|_| JobError::Closed)
+        let told = self.events.tell(Event { serial: self.serial, what });
+        told.then_some(()).ok_or(JobError::Closed)
     }
 
     /// Deletes what nobody will read. If that fails now, the ledger is named as a leftover.

@@ -149,7 +149,7 @@ impl Topic {
         let (reader, partition) = (self.ml.reader(), self.partition);
         let env = self.env.clone();
         let options = options(&env.config, &self.name, to, partition);
-        let events = self.compactions.clone();
+        let events = self.events.clone();
         self.ensure_compaction().await?;
         let list = self.ml.ledgers();
         let Some(compaction) = self.compaction.as_deref_mut() else { return Err(TopicError::closed()) };
@@ -259,15 +259,15 @@ impl Topic {
     pub(crate) async fn keep_compaction(&mut self) {
         let now = self.env.environment.clock.now();
         if let Some(compaction) = self.compaction.as_deref_mut() {
-            compaction.durability.write_if_due(&compaction.cursor, &Name::from(CURSOR), &self.stored, now);
+            compaction.durability.write_if_due(&compaction.cursor, &Name::from(CURSOR), &self.events, now);
         }
         let Some(threshold) = self.policies.compaction_threshold else { return };
         if self.housekeeping.compaction_at().is_none_or(|at| at > now) {
             return;
         }
         self.housekeeping.compaction_checked(now);
-        let begun = match self.ensure_compaction().await {
-            Ok(()) if self.has_to_compact(threshold) => self.compact().await,
+        let begun = match Box::pin(self.ensure_compaction()).await {
+            Ok(()) if self.has_to_compact(threshold) => Box::pin(self.compact()).await,
             Ok(()) => Ok(()),
             Err(error) => Err(error),
         };

@@ -14,12 +14,12 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use magnetar_common::topic_name::TopicName;
 use magnetar_proto::ids::Position;
-use tokio::sync::mpsc;
 
 pub(crate) use departing::Departing;
 pub use letter::{Returned, returned};
 
 use super::actor::Topic;
+use super::event::Events;
 use super::request::Name;
 use super::subscription::{Context, Subscription};
 use super::tail_cache::Entry;
@@ -47,7 +47,7 @@ pub(crate) struct Cemetery<'a> {
     pub topic: &'a str,
     pub policies: &'a DeadLetterPolicies,
     pub elsewhere: &'a Arc<dyn StoreElsewhere>,
-    pub done: &'a mpsc::UnboundedSender<Departed>,
+    pub done: &'a Events,
 }
 
 /// What to do with an entry that is about to be sent.
@@ -125,7 +125,7 @@ impl Subscription {
         tokio::spawn(async move {
             let result = store.await;
             // The topic may be gone by now; whoever opens it next finds the entry not acknowledged.
-            let _ = done.send(Departed { subscription, token, position, result });
+            done.tell(Departed { subscription, token, position, result });
         });
     }
 
