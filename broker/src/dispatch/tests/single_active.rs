@@ -25,6 +25,29 @@ fn messages_flow_as_permits_allow() {
 }
 
 #[test]
+fn entries_may_go_out_together_unless_some_of_them_were_given_back() {
+    let mut d = Dispatcher::SingleActive(SingleActive::new(ActiveRule::Exclusive));
+    d.add(spec(1, "a"), Duration::ZERO).unwrap();
+    assert_eq!(d.stream_from(at(0)), None, "no permits");
+    d.flow(ConsumerId(1), 5);
+    assert_eq!(d.stream_from(at(0)), Some((ConsumerId(1), 5)));
+    d.streamed(7);
+    assert_eq!((d.stream_from(at(0)), d.permits(ConsumerId(1))), (None, -2));
+    d.flow(ConsumerId(1), 10);
+    d.redeliver(ConsumerId(1), Some(&[at(4)]));
+    assert_eq!(d.stream_from(at(4)), None, "its count must be told");
+    assert_eq!(d.stream_from(at(5)), Some((ConsumerId(1), 8)));
+    d.acked(at(4));
+    assert_eq!(d.stream_from(at(0)), Some((ConsumerId(1), 8)));
+    d.set_writable(ConsumerId(1), false);
+    assert_eq!(d.stream_from(at(0)), None, "its connection takes no more");
+    let mut shared = Dispatcher::Shared(Shared::new(Limits::default()));
+    shared.add(spec(1, "a"), Duration::ZERO).unwrap();
+    shared.flow(ConsumerId(1), 5);
+    assert_eq!(shared.stream_from(at(0)), None, "entries are tracked");
+}
+
+#[test]
 fn failover_by_partition_goes_around_the_names_of_the_best_priority() {
     for (partition, expected) in [(0, 2), (1, 1), (2, 2), (3, 1)] {
         let mut d = SingleActive::new(ActiveRule::Partition(partition));
