@@ -84,6 +84,11 @@ impl Server {
         usage::cpu_seconds(self.child.id())
     }
 
+    /// The same of the threads that live now, to the nanosecond.
+    pub(crate) fn cpu_seconds_of_threads(&self) -> Result<f64> {
+        usage::cpu_seconds_of_threads(self.child.id())
+    }
+
     /// Resident memory in 10^6 bytes.
     pub(crate) fn rss_mb(&self) -> Result<f64> {
         usage::rss_mb(self.child.id())

@@ -3,6 +3,7 @@
 //! Called by: the benches and the chaos suite. Must never know: what the process is.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 
@@ -14,6 +15,27 @@ pub fn cpu_seconds(pid: u32) -> Result<f64> {
 /// The same, of the calling thread.
 pub fn thread_cpu_seconds() -> Result<f64> {
     cpu_seconds_in("/proc/thread-self/stat")
+}
+
+/// CPU time so far of the process's threads that live now, to the nanosecond where [`cpu_seconds`] counts hundredths.
+pub fn cpu_seconds_of_threads(pid: u32) -> Result<f64> {
+    let mut total = 0.0;
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // One that has just ended counts nothing.
+        total += scheduled_seconds(&thread?.path().join("schedstat")).unwrap_or(0.0);
+    }
+    Ok(total)
+}
+
+/// CPU time so far of the calling thread, to the nanosecond.
+pub fn thread_scheduled_seconds() -> Result<f64> {
+    scheduled_seconds(Path::new("/proc/thread-self/schedstat"))
+}
+
+fn scheduled_seconds(path: &Path) -> Result<f64> {
+    let stat = fs::read_to_string(path)?;
+    let nanoseconds = stat.split(' ').next().and_then(|field| field.parse::<u64>().ok());
+    Ok(nanoseconds.context("a time in schedstat")? as f64 / 1e9)
 }
 
 fn cpu_seconds_in(path: &str) -> Result<f64> {

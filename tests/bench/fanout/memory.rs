@@ -10,6 +10,8 @@ const COUNT: u64 = 10_000;
 /// Clients share connections among their producers and consumers.
 const CONNECTIONS: u64 = 10;
 const TOPIC: &str = "persistent://public/default/memory";
+/// As many as a topic may have.
+const MANY_SUBSCRIPTIONS: &str = "persistent://public/default/memory-of-subscriptions";
 
 pub(super) fn run() -> Result<()> {
     let program = magnetar_tests::etcd::program().map_err(anyhow::Error::msg)?;
@@ -47,14 +49,22 @@ pub(super) fn run() -> Result<()> {
         connections[(number % CONNECTIONS) as usize].subscribe(number, TOPIC, "s", SubType::Shared)?;
     }
     print("consumer")?;
+    put(&path(MANY_SUBSCRIPTIONS))?;
     for number in 0..COUNT {
-        put(&format!("{}/subscription/s{number}", path(TOPIC)))?;
+        put(&format!("{}/subscription/s{number}", path(MANY_SUBSCRIPTIONS)))?;
     }
     print("subscription")?;
+    // As it leaves memory by itself when nobody has used it for some minutes.
     for number in 0..COUNT {
-        put(&path(&format!("persistent://public/default/idle-{number}")))?;
+        let topic = path(&format!("persistent://public/default/idle-{number}"));
+        put(&topic)?;
+        put(&format!("{topic}/unload"))?;
     }
     print("idle topic")?;
+    for number in 0..COUNT {
+        put(&path(&format!("persistent://public/default/unused-{number}")))?;
+    }
+    print("topic that has not left memory yet")?;
     println!();
     Ok(())
 }

@@ -3,6 +3,7 @@
 //!
 //! Called by: the bench's main. The servers are processes; the clients are in here, but for `magnetar perf`.
 
+mod bare;
 mod copies;
 mod memory;
 mod sharing;
