@@ -13,7 +13,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use magnetar_common::storage::{File, Storage};
+use magnetar_common::storage::{ALIGNMENT, AlignedBuffer, File, Storage};
 
 use super::damage::Damage;
 use super::files::Segment;
@@ -136,9 +136,11 @@ fn open_headers(
             free.push(path);
             continue;
         }
-        let file = storage.open(&path)?;
-        let mut bytes = vec![0; (HEADER_BYTES as u64).min(file.len()?) as usize];
+        let file = open(storage, &path)?;
+        let mut bytes = AlignedBuffer::default();
+        bytes.resize_stale((ALIGNMENT as u64).min(file.len()?) as usize);
         file.read_exact_at(&mut bytes, 0)?;
+        bytes.truncate(HEADER_BYTES);
         match SegmentHeader::decode(&bytes) {
             Ok(header) if header.instance != instance => return Err(ReplayError::Foreign { segment }),
             Ok(header) if header.segment == segment => begun.push(Begun { header, file }),
@@ -159,6 +161,14 @@ fn open_headers(
         }
     }
     Ok(begun)
+}
+
+/// Opens a segment's file to be read in whole blocks: past the page cache, unless it is empty or ends within a block.
+fn open(storage: &Arc<dyn Storage>, path: &Path) -> io::Result<Arc<dyn File>> {
+    let file = storage.open(path)?;
+    let bytes = file.len()?;
+    let is_blocks = bytes > 0 && bytes.is_multiple_of(ALIGNMENT as u64);
+    if is_blocks { storage.open_direct(path) } else { Ok(file) }
 }
 
 /// The sequence of the first record of `segment` that the checkpoint does not cover, anywhere in the file.
