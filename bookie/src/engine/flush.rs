@@ -16,6 +16,10 @@ use crate::cache::Generation;
 use crate::entry_log::{self, Run};
 use crate::error::FatalError;
 
+/// The time in which the first generation counts as having come: what a replay found came before the start. Half of it is
+/// long enough to write a whole cache without being felt, and short enough to have room again when adds come.
+const REPLAYED_IN: Duration = Duration::from_secs(6);
+
 /// Wakes the flush thread.
 pub(super) struct FlushSignal {
     state: Mutex<Signal>,
@@ -34,8 +38,8 @@ pub(super) struct Progress {
     recorder: Recorder,
     /// A generation taken from the cache that no log holds yet.
     pending: Option<Taken>,
-    /// When the last generation was taken.
-    taken_at: Duration,
+    /// When the last generation was taken; `None` since the start.
+    taken_at: Option<Duration>,
 }
 
 /// How a generation is written to its log.
@@ -59,7 +63,7 @@ pub(super) struct Taken {
 impl Progress {
     /// What the start found and did, and what it could not do for want of space.
     pub(super) fn new(covered: Covered, recorder: Recorder, pending: Option<Taken>) -> Self {
-        Progress { covered, recorder, pending, taken_at: Duration::ZERO }
+        Progress { covered, recorder, pending, taken_at: None }
     }
 }
 
@@ -145,8 +149,12 @@ impl State {
 }
 
 impl<T: Send + 'static> Engine<T> {
-    /// Starts the thread; it ends with [`FlushSignal::stop`] or the first failure.
+    /// Starts the thread; it ends with [`FlushSignal::stop`] or the first failure. A replay may have found enough for a
+    /// flush.
     pub(super) fn start_flushing(self: &Arc<Self>) -> std::io::Result<()> {
+        if self.lock().flush_is_due(&self.limits) {
+            self.flush.request();
+        }
         let engine = self.clone();
         std::thread::Builder::new().name("bookie-flush".into()).spawn(move || {
             while engine.flush.wait() {
@@ -205,7 +213,8 @@ impl<T: Send + 'static> Engine<T> {
         let Taken { generation, sequence, log } = taken;
         if !generation.is_empty() {
             let begun = self.metrics.now();
-            let filled_in = begun.saturating_sub(std::mem::replace(&mut progress.taken_at, begun));
+            let since = progress.taken_at.replace(begun);
+            let filled_in = since.map_or(REPLAYED_IN, |since| begun.saturating_sub(since));
             let written = self.write_log(log, || {
                 let mut pace = Pace::new(begun, filled_in, generation.bytes() as u64);
                 generation.sorted().inspect(move |(_, _, body)| {

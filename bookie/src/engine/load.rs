@@ -166,12 +166,14 @@ impl<'a> Loader<'a> {
         Ok(())
     }
 
-    /// A journal longer than the write cache is flushed on the way; `covered` is the sequence applied last. Without space
-    /// for that, the rest of the journal is held in memory, whatever the cache's limit: it is as long as the journal was
-    /// allowed to be.
+    /// A journal that leaves less than a quarter of the write cache free is flushed on the way; `covered` is the sequence
+    /// applied last. That is the exception, because such a flush is as fast as the disk is, at the cost of everybody who
+    /// uses it: what was in the cache at a crash is mostly taken whole, and flushed at leisure while the bookie serves.
+    /// Without space for a flush, the rest of the journal is held in memory, whatever the cache's limit: it is as long as
+    /// the journal was allowed to be.
     fn make_room(&mut self, covered: u64, bytes: usize) -> Result<(), OpenError> {
         let permits = u32::try_from(bytes).expect("a record's body is bounded");
-        if self.state.cache.active().bytes() + bytes > self.limits.write_cache_bytes / 2
+        if self.state.cache.active().bytes() + bytes > self.limits.write_cache_bytes / 4 * 3
             && !self.state.cache.active().is_empty()
             && self.pending.is_none()
         {

@@ -6,6 +6,7 @@ use std::sync::mpsc;
 use super::*;
 use crate::entry_log;
 use crate::error::OpenError;
+use crate::journal::Complete;
 use crate::testing::{KEY, add, body, content, files, instance, memory, overwrite};
 use bytes::Bytes;
 use magnetar_common::storage::Storage;
@@ -35,6 +36,12 @@ fn open(storage: &Arc<dyn Storage>) -> Result<Running, OpenError> {
 }
 
 fn open_with(storage: &Arc<dyn Storage>, limits: Limits) -> Result<Running, OpenError> {
+    open_by(Engine::open, storage, limits)
+}
+
+type Open = fn(Disk, Limits, Arc<Metrics>, Complete<u64>) -> Result<Arc<Engine<u64>>, OpenError>;
+
+fn open_by(open: Open, storage: &Arc<dyn Storage>, limits: Limits) -> Result<Running, OpenError> {
     let (send, done) = mpsc::channel();
     let disk = Disk {
         storage: storage.clone(),
@@ -44,7 +51,7 @@ fn open_with(storage: &Arc<dyn Storage>, limits: Limits) -> Result<Running, Open
     };
     let complete =
         Box::new(move |tokens: &mut Vec<u64>| tokens.drain(..).for_each(|token| _ = send.send(token)));
-    Ok(Running { engine: Engine::open(disk, limits, crate::testing::metrics(), complete)?, done })
+    Ok(Running { engine: open(disk, limits, crate::testing::metrics(), complete)?, done })
 }
 
 impl Running {
@@ -173,13 +180,16 @@ fn the_newest_copy_of_an_entry_wins_over_flushes_and_restarts() {
     again.holds(1, [0, 1, 3]);
 }
 
-#[test]
-fn a_journal_longer_than_the_cache_is_replayed() {
+fn big(entry: u64) -> Bytes {
+    [&body(1, entry)[..], &vec![entry as u8; 60_000]].concat().into()
+}
+
+/// A bookie has crashed that had so many of these entries in its journal only.
+fn journalled(entries: u64) -> Arc<dyn Storage> {
     let storage = memory(&[JOURNAL, LEDGERS]);
     // No flush of the first life is still running when the second one begins.
     let running = open_with(&storage, Limits { journal_bytes: 64 << 20, ..limits() }).unwrap();
-    let big = |entry: u64| Bytes::from([&body(1, entry)[..], &vec![entry as u8; 60_000]].concat());
-    for entry in 0..40 {
+    for entry in 0..entries {
         let room = running.engine.room.clone().try_acquire_many_owned(1).ok();
         let mut turn = running.engine.turn();
         turn.add(Add { body: big(entry), ..add(1, entry) }).unwrap();
@@ -187,6 +197,31 @@ fn a_journal_longer_than_the_cache_is_replayed() {
         running.done.recv().unwrap();
     }
     running.engine.abandon();
+    storage
+}
+
+#[test]
+fn what_was_in_the_cache_at_a_crash_is_taken_whole_and_flushed_while_the_bookie_serves() {
+    // More than half of the cache, which is when a flush is due.
+    let storage = journalled(10);
+    let without_threads = open_by(Engine::open_stepped, &storage, limits()).unwrap();
+    for entry in 0..10 {
+        assert!(matches!(without_threads.lookup(1, Some(entry)), Lookup::Here(body) if body == big(entry)));
+    }
+    assert_eq!(files(&storage, LEDGERS, ".elog").len(), 0, "a start writes no log");
+    drop(without_threads);
+    let again = open(&storage).unwrap();
+    while matches!(again.lookup(1, Some(9)), Lookup::Here(_)) {
+        std::thread::yield_now();
+    }
+    for entry in 0..10 {
+        assert_eq!(again.read(1, entry), Some(big(entry)));
+    }
+}
+
+#[test]
+fn a_journal_longer_than_the_cache_is_replayed() {
+    let storage = journalled(40);
     let again = open(&storage).unwrap();
     for entry in 0..40 {
         assert_eq!(again.read(1, entry), Some(big(entry)));
