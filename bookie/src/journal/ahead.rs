@@ -4,15 +4,23 @@
 //! waits for whatever else the disk is busy with. The journal thread waits for none of that: it finds a file under its
 //! live name, its blocks written before, with a mark where the header belongs, and overwrites that. A file that still has
 //! its mark is free again after a restart.
+//!
+//! The zeros come at a pace: as fast as the disk takes them they would be a burst behind which the journal's own syncs wait.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use magnetar_common::storage::File;
 
-use super::files::Files;
+use super::files::{Files, ZEROS};
 use crate::identity::InstanceId;
+
+/// Between two pieces of zeros: 64 MiB a second at most. A journal that is faster cuts the filling short.
+const PAUSE: Duration = Duration::from_millis(4);
+
+const _: () = assert!(ZEROS as u128 * (1000 / PAUSE.as_millis()) <= 64 << 20);
 
 /// What the journal thread wants to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +97,10 @@ impl Ahead {
         loop {
             match &mut *state {
                 State::Ended => return Ok(None),
-                State::Working { hurry } => *hurry = true,
+                State::Working { hurry } => {
+                    *hurry = true;
+                    self.changed.notify_all();
+                }
                 State::Idle | State::Wanted(_) | State::Ready(_) => match std::mem::take(&mut *state) {
                     State::Ready(made) => return made,
                     _ => return Ok(None),
@@ -120,7 +131,15 @@ impl Ahead {
     fn make(&self, wanted: Wanted) {
         let panicked = io::Error::other("the thread that prepares journal segments panicked");
         let mut working = Working { ahead: self, made: Err(panicked) };
-        let is_urgent = || !matches!(*self.lock(), State::Working { hurry: false });
+        let at_leisure = |state: &mut State| matches!(state, State::Working { hurry: false });
+        let is_urgent = || {
+            let mut state = self.lock();
+            if self.has_thread {
+                let waited = self.changed.wait_timeout_while(state, PAUSE, at_leisure);
+                state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            }
+            !at_leisure(&mut state)
+        };
         working.made = self.files.prepare(wanted, self.segment_bytes, &is_urgent);
     }
 

@@ -23,7 +23,7 @@ const FREE_FILES_MAX: usize = 4;
 const NO_SPACE: &str = "no space for a journal segment: free some on the journal's disk, then start again";
 
 /// Zeros written at a time where a file is prepared: a batch of the segment being written waits for one of them at most.
-const ZEROS: usize = 256 << 10;
+pub(super) const ZEROS: usize = 256 << 10;
 
 /// Enough for a restart on a full disk to fence what it is asked to.
 const SHORT_SPARE_BYTES: u64 = 1 << 20;
@@ -123,7 +123,8 @@ impl Files {
     }
 
     /// A file under the live name of a segment that is to begin next, its space taken, marked, and its name durable.
-    /// Written from end to end if that is wanted, unless it `is_urgent` before. `None`: there is no space for it now. Blocks.
+    /// Written from end to end if that is wanted, unless it `is_urgent` before, which is asked between two pieces and may
+    /// block. `None`: there is no space for it now. Blocks.
     pub(super) fn prepare(
         &self,
         wanted: Wanted,
@@ -176,11 +177,14 @@ impl Files {
         }
         file.allocate(end)?;
         let mut zeros = AlignedBuffer::default();
-        while filled && offset < end && !is_urgent() {
+        while filled && offset < end {
             grow_zeros(&mut zeros, ZEROS);
             let length = (end - offset).min(ZEROS as u64);
             file.write_all_at(&zeros[..length as usize], offset)?;
             offset += length;
+            if offset < end && is_urgent() {
+                break;
+            }
         }
         file.sync_data()
     }
