@@ -72,8 +72,8 @@ pub struct Config {
     /// Bytes that rewriting may copy a second. Default 64 MiB. 0: logs are never rewritten, only removed once nothing
     /// in them is live. Logs that are small beside `write_cache_bytes` are merged at this rate too.
     pub compaction_bytes_per_second: u64,
-    /// Bytes a second of stored entries that are read in the background to find damage, each at most once a day.
-    /// Default 4 MiB. 0: nothing is read.
+    /// Bytes a second of stored entries that are read in the background to find damage, each at most once a day, from five
+    /// minutes after the start on. Default 4 MiB. 0: nothing is read.
     pub scrub_bytes_per_second: u64,
     /// How long the registration outlives a bookie that vanished. Default 30 s.
     pub lease_ttl: Duration,

@@ -16,6 +16,9 @@ use crate::error::FatalError;
 /// From the beginning of one pass to that of the next, at least.
 const PASS_EVERY: Duration = Duration::from_secs(24 * 3600);
 
+/// Before the first pass: whoever has just started has a journal to write to logs and readers whose caches are cold.
+const FIRST_AFTER: Duration = Duration::from_secs(300);
+
 /// Read between two looks at the clock.
 const STEP_BYTES: u64 = 256 << 10;
 
@@ -31,15 +34,19 @@ pub(crate) struct Scrubber<T> {
 impl<T: Send + 'static> Scrubber<T> {
     /// Makes passes until told to stop.
     pub(crate) async fn run(self) {
-        while self.bytes_per_second > 0 && !self.stop.requested() {
-            let next = self.clock.now() + PASS_EVERY;
-            // It fails only while the runtime ends.
-            if self.pass().await.is_err() {
-                return;
-            }
+        if self.bytes_per_second == 0 {
+            return;
+        }
+        let mut next = self.clock.now() + FIRST_AFTER;
+        loop {
             tokio::select! {
                 () = self.clock.sleep(next.saturating_sub(self.clock.now())) => {}
                 () = self.stop.wait() => return,
+            }
+            next = self.clock.now() + PASS_EVERY;
+            // It fails only while the runtime ends.
+            if self.pass().await.is_err() {
+                return;
             }
         }
     }
