@@ -11,14 +11,10 @@ use magnetar_proto::pulsar::frame;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::frames::{COPIED_MAX, Part};
-use super::outbound::{LOW_WATER_BYTES, Outbound, Queued, State};
+use super::outbound::{Outbound, Queued, State};
 
 /// Slices handed to one system call; Linux takes no more (`UIO_MAXIOV`).
 const SLICES_MAX: usize = 1024;
-
-/// Bytes taken for one write, and a frame or a part: a fraction of what may be queued, so that dispatch goes on while the
-/// rest is still written.
-const WRITE_BYTES: usize = LOW_WATER_BYTES / 2;
 
 /// Room for the headers and small payloads of one write: enough that the cost of a system call does not count, little
 /// enough to be still in the processor's cache when the kernel copies it. A buffer that a burst of large commands made larger
@@ -90,12 +86,12 @@ enum Piece {
 }
 
 impl Batch {
-    /// Takes from the front of the queue what fits one write; something at least.
+    /// Takes from the front of the queue what fits one write; something at least. The more, the better: each
+    /// write wakes the receiver, and over loopback the two are in each other's way.
     fn fill(&mut self, queue: &mut VecDeque<Queued>) {
         let mut closed = 0;
         self.buffer.reserve(BUFFER_BYTES_MIN);
         while self.buffer.len() + FRAME_BYTES <= BUFFER_BYTES
-            && self.cost < WRITE_BYTES
             && let Some(queued) = queue.front()
             && (self.pieces.is_empty() || self.slices_max + slices_max(queued) < SLICES_MAX)
             && let Some(queued) = queue.pop_front()
