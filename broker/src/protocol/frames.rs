@@ -15,7 +15,7 @@ use magnetar_proto::pulsar::{Command, frame};
 pub(crate) const COPIED_MAX: usize = 2 * 1024;
 
 /// What a header takes: lengths, the command, and in it the ids; mostly much less.
-const HEADER_BYTES: usize = 64;
+pub(crate) const HEADER_BYTES: usize = 64;
 
 /// Frames one after the other. Large payloads stay where they are; everything else is one piece of memory.
 #[derive(Debug, Default)]

@@ -380,12 +380,18 @@ impl Topic {
         for subscription in subscriptions.values_mut().filter(|s| s.due) {
             subscription.dispatch(&cx, runs);
         }
-        let streaming = subscriptions.values().filter(|s| !s.consumers.is_empty() && s.kind.is_single());
-        runs.release(streaming.map(|s| s.read_position).min());
+        self.release_runs();
+    }
+
+    /// Runs to which nobody will come need not be in memory.
+    fn release_runs(&mut self) {
+        let streaming = self.subscriptions.values().filter(|s| !s.consumers.is_empty() && s.kind.is_single());
+        self.runs.release(streaming.map(|s| s.read_position).min());
     }
 
     /// Entries which everybody who is connected has acknowledged need not be in memory.
     fn release_cache(&mut self) {
+        self.release_runs();
         // Who is away reads from bookies when it comes back.
         let present = self.subscriptions.values().filter(|s| !s.consumers.is_empty());
         let acknowledged = present.map(|s| s.cursor.mark_delete()).min();

@@ -7,9 +7,9 @@ use super::consumer::Delivery;
 use super::dead_letter::Verdict;
 use super::filter;
 use super::reads::{Ahead, Source, after};
-use super::runs::Runs;
+use super::runs::{Runs, Wanted};
 use super::subscription::{Context, Subscription, tag};
-use super::tail_cache::{Entry, is_older};
+use super::tail_cache::{Entry, expired_before_ms};
 use crate::dispatch::{ConsumerId, EntryInfo, Offer, Want};
 
 /// While so many entries wait in the replay set, delayed ones that fell due wait where they take less memory.
@@ -136,8 +136,16 @@ impl Subscription {
         if !self.cursor.is_untouched_from(from) {
             return false;
         }
-        let Some(run) = runs.at(from, consumer.addressee(), cx.partition, cx.cache) else { return false };
-        let is_old = cx.ttl.is_some_and(|ttl| is_older(run.oldest_ms, ttl, cx.now_ms));
+        // Asked before as well as after: of a connection with many consumers each would send a whole piece until it knows.
+        if !consumer.outbound.is_writable() {
+            self.dispatcher.set_writable(id, false);
+            return false;
+        }
+        let expired_before_ms = cx.ttl.map_or(0, |ttl| expired_before_ms(ttl, cx.now_ms));
+        let (to, partition) = (consumer.addressee(), cx.partition);
+        let wanted = Wanted { from, to, permits, partition, expired_before_ms };
+        let Some(run) = runs.at(&wanted, cx.cache) else { return false };
+        let is_old = run.oldest_ms < expired_before_ms;
         let Some(piece) = run.piece(from, permits).filter(|piece| !is_old && piece.last <= up_to) else {
             return false;
         };

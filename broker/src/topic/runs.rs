@@ -13,9 +13,9 @@ use magnetar_proto::pulsar::api;
 
 use super::consumer::message_id;
 use super::tail_cache::{Entry, TailBudget, TailCache};
-use crate::protocol::frames::{Frames, Part};
+use crate::protocol::frames::{Frames, HEADER_BYTES, Part};
 
-/// Bytes of a run on the wire, unless its first entry alone is larger: one write, more or less.
+/// Bytes of a run on the wire, unless its last entry is larger than what is left: one write, more or less.
 pub(crate) const RUN_BYTES: usize = 128 * 1024;
 
 /// Bytes that a topic keeps in runs for subscriptions which are behind others. What is further behind has its own made.
@@ -29,6 +29,18 @@ const ADDRESSEES_MAX: usize = 8;
 pub(crate) struct Addressee {
     pub consumer_id: u64,
     pub epoch: Option<u64>,
+}
+
+/// What a subscription is ready to send.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    pub from: Position,
+    pub to: Addressee,
+    /// Messages, of which the last entry may bring more.
+    pub permits: u64,
+    pub partition: Option<i32>,
+    /// An entry published before that, in ms since 1970, is too old to be sent unseen.
+    pub expired_before_ms: u64,
 }
 
 /// Entries of one ledger without a gap, of which none is a marker. Never empty.
@@ -60,13 +72,17 @@ pub(crate) struct Piece {
 }
 
 impl Run {
-    /// From `first` on; `None` if it is not in the cache, or a marker.
-    fn make(first: Position, to: Addressee, partition: Option<i32>, cache: &TailCache) -> Option<Run> {
-        let mut room = RUN_BYTES;
-        let entries = cache.run_from(first).take_while(|entry| {
-            let fits = room > 0 && entry.summary.marker_type.is_none();
-            room = room.saturating_sub(entry.bytes.len());
-            fits
+    /// From the wanted entry on, up to the one that brings the messages to `messages_max`; `None` if it is not in the cache, too
+    /// old, or a marker.
+    fn make(wanted: &Wanted, messages_max: u64, cache: &TailCache) -> Option<Run> {
+        let Wanted { from: first, to, partition, expired_before_ms, .. } = *wanted;
+        let (mut room, mut messages) = (RUN_BYTES, 0);
+        let entries = cache.run_from(first).take_while(|Entry { summary, bytes, .. }| {
+            let is_plain = summary.marker_type.is_none() && summary.publish_time >= expired_before_ms;
+            let fits = room > 0 && messages < messages_max;
+            room = room.saturating_sub(HEADER_BYTES + bytes.len());
+            messages += u64::from(summary.num_messages);
+            is_plain && fits
         });
         let entries: Vec<&Entry> = entries.collect();
         let mut frames = Frames::with_room(entries.iter().map(|entry| entry.bytes.len()));
@@ -140,27 +156,26 @@ impl Runs {
         Runs { kept: Vec::new(), bytes: 0, budget }
     }
 
-    /// A run in which the entry at `position` is; `None` if that is not in the cache, or a marker.
-    pub(crate) fn at(
-        &mut self,
-        position: Position,
-        to: Addressee,
-        partition: Option<i32>,
-        cache: &TailCache,
-    ) -> Option<Arc<Run>> {
-        let known = self.kept.iter().position(|(addressee, _)| *addressee == to);
-        if let Some(run) = known.and_then(|known| find(&self.kept[known].1, position)) {
+    /// A run in which the wanted entry is; `None` if that is not in the cache, too old, or a marker.
+    ///
+    /// A run that nobody else will come to has no more entries than are sent from it: what is queued at a connection is
+    /// all that it takes of memory, and its making costs no more than sending it.
+    pub(crate) fn at(&mut self, wanted: &Wanted, cache: &TailCache) -> Option<Arc<Run>> {
+        let known = self.kept.iter().position(|(addressee, _)| *addressee == wanted.to);
+        if let Some(run) = known.and_then(|known| find(&self.kept[known].1, wanted.from)) {
             return Some(Arc::clone(run));
         }
-        let run = Arc::new(Run::make(position, to, partition, cache)?);
+        let is_next = match known {
+            Some(known) => self.kept[known].1.back().is_none_or(|last| last.last() < wanted.from),
+            None => self.kept.len() < ADDRESSEES_MAX,
+        };
+        if !is_next || self.budget.is_exceeded() {
+            return Run::make(wanted, wanted.permits, cache).map(Arc::new);
+        }
+        let run = Arc::new(Run::make(wanted, u64::MAX, cache)?);
         match known {
-            Some(known) if self.kept[known].1.back().is_none_or(|last| last.last() < position) => {
-                self.kept[known].1.push_back(Arc::clone(&run));
-            }
-            None if self.kept.len() < ADDRESSEES_MAX => {
-                self.kept.push((to, VecDeque::from([Arc::clone(&run)])));
-            }
-            _ => return Some(run),
+            Some(known) => self.kept[known].1.push_back(Arc::clone(&run)),
+            None => self.kept.push((wanted.to, VecDeque::from([Arc::clone(&run)]))),
         }
         self.bytes += run.frames.len();
         self.budget.take(run.frames.len());
@@ -237,8 +252,12 @@ mod tests {
         Arc::new(TailBudget::new(usize::MAX))
     }
 
+    fn wanted(from: u64, to: Addressee) -> Wanted {
+        Wanted { from: at(from), to, permits: u64::MAX, partition: Some(7), expired_before_ms: 0 }
+    }
+
     fn run(first: u64, cache: &TailCache) -> Option<Run> {
-        Run::make(at(first), TO, Some(7), cache)
+        Run::make(&wanted(first, TO), u64::MAX, cache)
     }
 
     #[test]
@@ -292,20 +311,26 @@ mod tests {
     fn a_run_is_made_once_for_all_who_come_to_it_until_the_last_has_passed() {
         let (cache, budget) = (cache(&[1_000; 300], None), budget());
         let mut runs = Runs::new(Arc::clone(&budget));
-        let first = runs.at(at(0), TO, None, &cache).unwrap();
-        let second = runs.at(after(first.last()), TO, None, &cache).unwrap();
-        assert!(Arc::ptr_eq(&first, &runs.at(at(5), TO, None, &cache).unwrap()));
-        assert!(Arc::ptr_eq(&second, &runs.at(second.last(), TO, None, &cache).unwrap()));
+        let first = runs.at(&wanted(0, TO), &cache).unwrap();
+        let second = runs.at(&Wanted { from: after(first.last()), ..wanted(0, TO) }, &cache).unwrap();
+        assert!(Arc::ptr_eq(&first, &runs.at(&wanted(5, TO), &cache).unwrap()));
+        assert!(Arc::ptr_eq(
+            &second,
+            &runs.at(&Wanted { from: second.last(), ..wanted(0, TO) }, &cache).unwrap()
+        ));
         let other = Addressee { consumer_id: 4, ..TO };
-        assert!(!Arc::ptr_eq(&first, &runs.at(at(5), other, None, &cache).unwrap()));
+        assert!(!Arc::ptr_eq(&first, &runs.at(&wanted(5, other), &cache).unwrap()));
 
         runs.release(Some(first.last()));
-        assert!(Arc::ptr_eq(&first, &runs.at(at(5), TO, None, &cache).unwrap()));
+        assert!(Arc::ptr_eq(&first, &runs.at(&wanted(5, TO), &cache).unwrap()));
         runs.release(Some(second.first));
-        assert!(Arc::ptr_eq(&second, &runs.at(second.first, TO, None, &cache).unwrap()));
+        assert!(Arc::ptr_eq(
+            &second,
+            &runs.at(&Wanted { from: second.first, ..wanted(0, TO) }, &cache).unwrap()
+        ));
         // What is made for one who is behind does not overlap with what is kept.
-        let behind = runs.at(at(5), TO, None, &cache).unwrap();
-        assert!(!Arc::ptr_eq(&behind, &runs.at(at(5), TO, None, &cache).unwrap()));
+        let behind = runs.at(&wanted(5, TO), &cache).unwrap();
+        assert!(!Arc::ptr_eq(&behind, &runs.at(&wanted(5, TO), &cache).unwrap()));
         runs.release(None);
         assert_eq!((runs.bytes, runs.kept.len()), (0, 0));
     }
@@ -317,7 +342,7 @@ mod tests {
         let mut runs = Runs::new(Arc::clone(&budget));
         for consumer_id in 0..2 * ADDRESSEES_MAX as u64 {
             for n in 0..100 {
-                assert!(runs.at(at(n), Addressee { consumer_id, epoch: None }, None, &cache).is_some());
+                assert!(runs.at(&wanted(n, Addressee { consumer_id, epoch: None }), &cache).is_some());
             }
         }
         assert_eq!(runs.kept.len(), ADDRESSEES_MAX);
@@ -326,5 +351,39 @@ mod tests {
         assert_eq!(budget.used(), runs.bytes);
         drop(runs);
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn a_run_that_is_not_kept_has_no_more_entries_than_are_sent_from_it() {
+        let cache = cache(&[100; 1_000], None);
+        let mut runs = Runs::new(budget());
+        let few = |from| Wanted { permits: 5, ..wanted(from, TO) };
+        let kept = runs.at(&few(10), &cache).unwrap();
+        assert!(kept.sums.len() > 100, "others will come to it");
+        let behind = runs.at(&few(0), &cache).unwrap();
+        assert_eq!((behind.last(), behind.piece(at(0), 5).map(|piece| piece.messages)), (at(2), Some(6)));
+
+        let mut runs = Runs::new(Arc::new(TailBudget::new(0)));
+        runs.budget.take(1);
+        assert_eq!(runs.at(&few(10), &cache).map(|run| run.last()), Some(at(12)));
+        assert!(runs.kept.is_empty(), "it would be let go at once");
+        runs.budget.give_back(1);
+    }
+
+    #[test]
+    fn a_run_ends_before_an_entry_that_is_too_old() {
+        let times =
+            [9, 8, 7, 3, 9].map(|publish_time| MessageMetadata { publish_time, ..Default::default() });
+        let mut cache = TailCache::new(usize::MAX, budget());
+        for (metadata, n) in times.iter().zip(0..) {
+            let bytes = entry::build(metadata, b"payload");
+            let summary = Arc::new(message::summarize_entry(&bytes).unwrap());
+            cache.push(Entry { position: at(n), bytes, summary });
+        }
+        let make = |from| {
+            let wanted = Wanted { expired_before_ms: 7, ..wanted(from, TO) };
+            Run::make(&wanted, u64::MAX, &cache).map(|run| (run.last(), run.oldest_ms))
+        };
+        assert_eq!([make(0), make(3), make(4)], [Some((at(2), 7)), None, Some((at(4), 9))]);
     }
 }

@@ -301,9 +301,10 @@ impl Topic {
     pub(crate) async fn delete_subscription(&mut self, name: &str) -> Result<(), TopicError> {
         self.disconnect_consumers(name);
         let Some(mut subscription) = self.subscriptions.remove(name) else { return Ok(()) };
+        self.release_due = true;
         let Some(durability) = subscription.durability.take() else { return Ok(()) };
         let deleted = durability.delete().await;
-        (self.trim_due, self.release_due) = (true, true);
+        self.trim_due = true;
         deleted
     }
 

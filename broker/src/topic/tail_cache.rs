@@ -21,14 +21,13 @@ pub(crate) struct Entry {
 impl Entry {
     /// It was published longer than `age` ago, by its producer's clock.
     pub(crate) fn is_older(&self, age: Duration, unix_ms: u64) -> bool {
-        is_older(self.summary.publish_time, age, unix_ms)
+        self.summary.publish_time < expired_before_ms(age, unix_ms)
     }
 }
 
-/// What was published then is older than `age`.
-pub(crate) fn is_older(published_ms: u64, age: Duration, unix_ms: u64) -> bool {
-    let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-    published_ms.saturating_add(age_ms) < unix_ms
+/// What was published before then, in ms since 1970, is older than `age`.
+pub(crate) fn expired_before_ms(age: Duration, unix_ms: u64) -> u64 {
+    unix_ms.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Bytes kept of entries which every subscription has acknowledged: a reader that starts a little back finds them.

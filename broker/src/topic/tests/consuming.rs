@@ -16,6 +16,31 @@ async fn an_exclusive_consumer_gets_everything_in_order() {
     assert!(got.iter().all(|m| m.redeliveries == 0 && m.ack_set.is_empty()));
 }
 
+/// Each of them once sent a whole piece of its backlog before it knew that their connection had enough, which with some
+/// hundred consumers was more than a connection may have queued at all.
+#[tokio::test]
+async fn many_consumers_of_one_connection_keep_together_to_what_it_takes() {
+    const CONSUMERS: u64 = 60;
+    let world = World::start().await;
+    let topic = world.topic().await;
+    let mut peer = Peer::new(&topic);
+    for id in 0..CONSUMERS {
+        peer.join(id, &format!("s{id}"), SubscriptionType::Exclusive, 0).await;
+    }
+    let mut producer = Peer::producing(&topic).await;
+    let texts: Vec<String> = (0..200).map(|n| format!("{n:01000}")).collect();
+    producer.send_all(&texts).await;
+    (0..CONSUMERS).for_each(|id| topic.flow(peer.consumer(id), 1_000));
+    until("the connection has enough", async || peer.outbound.queued_bytes() >= HIGH_WATER_BYTES).await;
+    topic.subscriptions().await.unwrap();
+    assert!(peer.outbound.queued_bytes() < 2 * HIGH_WATER_BYTES, "{}", peer.outbound.queued_bytes());
+    let mut got = vec![Vec::new(); CONSUMERS as usize];
+    for message in peer.messages(texts.len() * CONSUMERS as usize).await {
+        got[message.consumer as usize].push(message.text);
+    }
+    assert!(got.iter().all(|got| *got == texts), "everybody gets everything in order");
+}
+
 #[tokio::test]
 async fn entries_that_left_memory_are_read_from_bookies() {
     let mut world = World::start().await;
