@@ -67,6 +67,23 @@ async fn a_ledger_that_was_made_and_deleted_since_the_look_leaves_no_room_for_a_
     cluster.stop().await;
 }
 
+/// Its place in the list and the ledger go in one step, which may come between the two reads of the next owner.
+#[tokio::test]
+async fn an_empty_ledger_that_went_since_the_look_is_no_hindrance_and_one_that_is_only_missing_is() {
+    let cluster = Cluster::start().await;
+    let first = open_to_write(&cluster).await;
+    let found = ManagedLedger::look(&cluster.env, NAME, true).await.unwrap();
+    first.close().await.unwrap();
+    let second =
+        ManagedLedger::open_found(cluster.env.clone(), NAME, MlConfig::default(), found).await.unwrap();
+    assert!(second.is_writable());
+    let missing = *listed(&second).first().unwrap();
+    cluster.env.ledgers.delete(missing).await.unwrap();
+    let Err(error) = open_with(&cluster, cluster.env.clone()).await else { panic!("{missing} is gone") };
+    assert!(matches!(error, MlError::Ledger(_)), "{error}");
+    cluster.stop().await;
+}
+
 #[tokio::test]
 async fn an_id_that_somebody_took_is_replaced() {
     let cluster = Cluster::start().await;

@@ -87,7 +87,21 @@ async fn take_over(
             None => (Record::default(), Expect::Missing),
             Some(value) => (Record::decode(name, &value.bytes)?, Expect::Version(value.version)),
         };
-        let empty = recover_open_ledgers(env, config, &mut record).await?;
+        let empty = match recover_open_ledgers(env, config, &mut record).await {
+            Ok(empty) => empty,
+            // An empty ledger goes together with its place in the list: unless that is as it was, this was the old owner's
+            // last write, and there is another look to take.
+            Err(error @ MlError::Ledger(LedgerError::NoSuchLedger(_))) => {
+                let version = |found: &Found| found.record.as_ref().map(|value| value.version);
+                let again = ManagedLedger::look(env, name, found.id.is_some()).await?;
+                if version(&again) == version(&found) {
+                    return Err(error);
+                }
+                found = again;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         let draft = found.id.and_then(|id| draft(env, name, config, &record, id));
         if let Some(draft) = &draft {
             record.list.push_open(draft.id());
