@@ -80,20 +80,17 @@ async fn overload(bookie: &Bookie, span: Duration) -> Result<Outcome> {
             }
         }));
     }
+    // On a thread of its own: the connections leave this one no time.
+    let pid = bookie.pid();
+    let sampler = std::thread::spawn(move || sample(pid, from, span));
     for reader in 0..DEAF_READERS {
         tasks.push(tokio::task::spawn_local(deaf_reader(bookie.address(), reader * 4, until)));
-    }
-    let mut quarters = [0.0; 4];
-    while Instant::now() < until {
-        let quarter = (from.elapsed().as_secs_f64() / span.as_secs_f64() * 4.0) as usize;
-        let rss = usage::rss_mb(bookie.pid())?;
-        quarters[quarter.min(3)] = f64::max(quarters[quarter.min(3)], rss);
-        tokio::time::sleep(SAMPLE).await;
     }
     let mut added = 0;
     for task in tasks {
         added += task.await.context("a connection's task")??;
     }
+    let quarters = sampler.join().expect("the sampler")?;
     tokio::time::sleep(REST).await;
     Ok(Outcome {
         idle,
@@ -102,6 +99,18 @@ async fn overload(bookie: &Bookie, span: Duration) -> Result<Outcome> {
         after: usage::rss_mb(bookie.pid())?,
         gigabytes_added: (added * PAYLOAD_BYTES as u64) as f64 / 1e9,
     })
+}
+
+/// The highest resident memory in each quarter of the time.
+#[expect(clippy::disallowed_methods, reason = "a bench measures over real time")]
+fn sample(pid: u32, from: Instant, span: Duration) -> Result<[f64; 4]> {
+    let mut quarters = [0.0; 4];
+    loop {
+        let quarter = (from.elapsed().as_secs_f64() / span.as_secs_f64() * 4.0) as usize;
+        let Some(highest) = quarters.get_mut(quarter) else { return Ok(quarters) };
+        *highest = f64::max(*highest, usage::rss_mb(pid)?);
+        std::thread::sleep(SAMPLE);
+    }
 }
 
 /// Asks for the first entries of a ledger over and over until the bookie takes no more, and reads nothing.

@@ -1,5 +1,6 @@
-//! One add at a time beside one fdatasync of as many bytes at a time, in turns within the same seconds: a disk's latency
-//! changes from one minute to the next by more than what is measured. The time of the bare write before the sync is left out.
+//! One add at a time beside one fdatasync of as many bytes at a time, in short turns: a disk's latency changes from one
+//! moment to the next by more than what is measured, and adds of 64 KiB one behind the other are no small load, whose flushes
+//! to entry logs both have to see. The time of the bare write before the sync is left out.
 //!
 //! A client that sleeps until its answer is there measures its own waking, too, which on a virtual machine may take as long
 //! as all that the bookie does; one that spins measures the bookie alone, on the processor that is left.
@@ -17,9 +18,9 @@ use super::process::{Bookie, Cores, Launch};
 use super::writer::{Answered, Writer};
 use magnetar_tests::usage;
 
-/// How often they take turns, and for how long each.
-const TURNS: u64 = 40;
-const TURN: Duration = Duration::from_millis(250);
+/// How often they take turns, and for how long each: a flush lasts for several.
+const TURNS: u64 = 800;
+const TURN: Duration = Duration::from_millis(25);
 /// Added before, as fast as it goes: the journal comes to write over segments that it wrote before, as it does for all of
 /// its life but the first quarter of a gigabyte.
 const WARMUP_BYTES: usize = 512 << 20;
@@ -93,17 +94,17 @@ async fn take_turns(
     let mut warm = Recorder(empty()?);
     let end = Instant::now() + WARMUP;
     writer.run(|| Instant::now() < end, &mut warm).await?;
-    let (mut took, mut adds, mut cpu_seconds) = (empty()?, Recorder(empty()?), 0.0);
-    for _ in 0..TURNS {
+    let (mut took, mut adds) = (empty()?, Recorder(empty()?));
+    let cpu_before = usage::cpu_seconds(bookie.pid())?;
+    for _ in 0..TURNS / 2 {
         let end = Instant::now() + TURN;
         while Instant::now() < end {
             took.saturating_record(syncs.next_us()?);
         }
-        let cpu_before = usage::cpu_seconds(bookie.pid())?;
         let end = Instant::now() + TURN;
         writer.run(|| Instant::now() < end, &mut adds).await?;
-        cpu_seconds += usage::cpu_seconds(bookie.pid())? - cpu_before;
     }
+    let cpu_seconds = usage::cpu_seconds(bookie.pid())? - cpu_before;
     let cpu_us_per_add = cpu_seconds * 1e6 / adds.0.len() as f64;
     Ok(Outcome { syncs: took, adds: adds.0, cpu_us_per_add })
 }
