@@ -17,12 +17,16 @@ pub fn thread_cpu_seconds() -> Result<f64> {
     cpu_seconds_in("/proc/thread-self/stat")
 }
 
-/// CPU time so far of the process's threads that live now, to the nanosecond where [`cpu_seconds`] counts hundredths.
-pub fn cpu_seconds_of_threads(pid: u32) -> Result<f64> {
+/// CPU time so far of the process's threads that live now and whose name does not begin with `but`, to the nanosecond where
+/// [`cpu_seconds`] counts hundredths.
+pub fn cpu_seconds_of_threads(pid: u32, but: &str) -> Result<f64> {
     let mut total = 0.0;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-        // One that has just ended counts nothing.
-        total += scheduled_seconds(&thread?.path().join("schedstat")).unwrap_or(0.0);
+        let thread = thread?.path();
+        if fs::read_to_string(thread.join("comm")).is_ok_and(|name| !name.starts_with(but)) {
+            // One that has just ended counts nothing.
+            total += scheduled_seconds(&thread.join("schedstat")).unwrap_or(0.0);
+        }
     }
     Ok(total)
 }

@@ -19,7 +19,7 @@ use crate::protocol::frames::{Frames, HEADER_BYTES, Part};
 pub(crate) const RUN_BYTES: usize = 128 * 1024;
 
 /// Bytes that a topic keeps in runs for subscriptions which are behind others. What is further behind has its own made.
-const KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
+const KEPT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Different addressees for which runs are kept. Others have their own made.
 const ADDRESSEES_MAX: usize = 8;
