@@ -46,8 +46,8 @@ pub struct CursorStore {
     version: Version,
     /// The ledger that the head names.
     ledger: Option<LedgerId>,
-    /// Its writer, if it takes records. It is always that of `ledger`.
-    writer: Exclusive<Option<Writer>>,
+    /// Its writer, if it takes records: most cursors have none. It is always that of `ledger`.
+    writer: Exclusive<Option<Box<Writer>>>,
     pub(super) properties: BTreeMap<String, String>,
 }
 
@@ -265,7 +265,7 @@ impl CursorStore {
             }
             return Err(error);
         }
-        *self.writer.get_mut() = Some(writer);
+        *self.writer.get_mut() = Some(Box::new(writer));
         Ok(())
     }
 

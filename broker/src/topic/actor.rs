@@ -88,7 +88,8 @@ pub(crate) struct Topic {
     pub in_flight: InFlightQueue,
     /// Publishes that came while the ledger could queue no more; bounded by the publish budget.
     pub deferred: VecDeque<Publish>,
-    pub subscriptions: BTreeMap<Name, Subscription>,
+    /// Boxed: the map's nodes are half empty.
+    pub subscriptions: BTreeMap<Name, Box<Subscription>>,
     pub consumers: HashMap<ConsumerKey, (Name, ConsumerId)>,
     pub next_consumer: u64,
     pub next_serial: u32,
@@ -405,7 +406,7 @@ impl Topic {
     }
 
     /// What subscriptions borrow, the subscriptions, and what was encoded for them.
-    pub(crate) fn parts(&mut self) -> (Context<'_>, &mut BTreeMap<Name, Subscription>, &mut Runs) {
+    pub(crate) fn parts(&mut self) -> (Context<'_>, &mut BTreeMap<Name, Box<Subscription>>, &mut Runs) {
         let clock = &self.env.environment.clock;
         let source = self.ml.last_confirmed().map(|up_to| Source {
             reader: Entries::Topic(self.ml.reader()),

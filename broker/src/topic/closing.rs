@@ -134,7 +134,7 @@ impl Topic {
     }
 }
 
-fn close_cursor(topic: Arc<str>, subscription: Name, state: Subscription) -> BoxFuture<'static, ()> {
+fn close_cursor(topic: Arc<str>, subscription: Name, state: Box<Subscription>) -> BoxFuture<'static, ()> {
     async move {
         let Some(durability) = state.durability else { return };
         if let Err(error) = durability.close(&state.cursor).await {

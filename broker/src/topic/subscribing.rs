@@ -204,7 +204,7 @@ impl Topic {
             given_before_all: false,
             due: false,
         };
-        self.subscriptions.insert(name.clone(), subscription);
+        self.subscriptions.insert(name.clone(), Box::new(subscription));
         self.look_soon();
         Ok(())
     }
@@ -273,8 +273,7 @@ impl Topic {
 
     /// A subscription that is not durable ends with its last consumer.
     fn drop_if_forsaken(&mut self, name: &Name) {
-        let forsaken = |s: &Subscription| s.durability.is_none() && s.consumers.is_empty();
-        if self.subscriptions.get(name).is_some_and(forsaken) {
+        if self.subscriptions.get(name).is_some_and(|s| s.durability.is_none() && s.consumers.is_empty()) {
             self.subscriptions.remove(name);
         }
     }
