@@ -5,6 +5,7 @@
 //! works, within CI's time.
 
 mod bookies;
+mod dead_letters;
 mod etcd_outage;
 mod failover;
 mod moves;
