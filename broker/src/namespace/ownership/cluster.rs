@@ -15,6 +15,7 @@ use magnetar_common::layout;
 use magnetar_common::metadata::{LeaseId, MetadataError, SharedMetadata};
 use magnetar_common::shutdown::Signal;
 use magnetar_common::topic_name::NamespaceName;
+use magnetar_proto::checksum::crc32;
 use tokio::sync::{Mutex, MutexGuard, watch};
 
 use super::boundaries::Boundaries;
@@ -188,8 +189,27 @@ impl Cluster {
     }
 
     /// Claims, releases and splits of a bundle happen one after the other.
-    pub(super) async fn turn(&self, (namespace, range): &Bundle) -> MutexGuard<'_, ()> {
-        let hash = magnetar_proto::checksum::crc32(namespace.as_str().as_bytes()) ^ (range.low() >> 16);
-        self.turns[hash as usize % TURNS].lock().await
+    pub(super) async fn turn(&self, bundle: &Bundle) -> MutexGuard<'_, ()> {
+        self.turns[turn_of(&bundle.0, bundle.1.low())].lock().await
     }
+
+    /// The turn of a bundle and that of the part of it which begins at the boundary: the other part has the bundle's own.
+    pub(super) async fn turn_of_parts(
+        &self,
+        bundle: &Bundle,
+        boundary: u32,
+    ) -> (MutexGuard<'_, ()>, Option<MutexGuard<'_, ()>>) {
+        let turns = [turn_of(&bundle.0, bundle.1.low()), turn_of(&bundle.0, boundary)];
+        // In order: nobody waits for one with a later one in hand.
+        let [first, second] = [turns[0].min(turns[1]), turns[0].max(turns[1])];
+        let held = self.turns[first].lock().await;
+        let other = if first == second { None } else { Some(self.turns[second].lock().await) };
+        (held, other)
+    }
+}
+
+/// Bundles of a namespace seldom share one, so that they are handed over beside each other.
+fn turn_of(namespace: &NamespaceName, low: u32) -> usize {
+    let hash = crc32(namespace.as_str().as_bytes()) ^ crc32(&low.to_be_bytes());
+    hash as usize % TURNS
 }

@@ -34,7 +34,8 @@ impl Cluster {
         let name = format!("{namespace}/{range}");
         let at =
             self.boundary(namespace, range, at).ok_or_else(|| BundleError::NoSuchBoundary(name.clone()))?;
-        let _turn = self.turn(&bundle).await;
+        // Of the parts, too: their records are there before this broker knows that it serves them.
+        let _turns = self.turn_of_parts(&bundle, at).await;
         if self.table.state(&bundle) != Some(State::Serving) {
             return Err(BundleError::NotHere(name));
         }
