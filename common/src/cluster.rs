@@ -56,18 +56,21 @@ mod tests {
         let store: SharedMetadata = Arc::new(MemoryStore::new());
         let (first, second) = tokio::join!(initialize(&store, &OsRandom), initialize(&store, &OsRandom));
         assert_eq!(first, second);
+        let written = store.get(layout::LEDGER_LAYOUT).await.expect("get").expect("a layout").version;
+        assert_eq!(initialize(&store, &OsRandom).await, first);
         assert!(uuid::Uuid::parse_str(&first.expect("an id")).is_ok());
         let layout = store.get(layout::LEDGER_LAYOUT).await.expect("get").expect("a layout");
-        assert_eq!((layout.bytes, layout.version.0), (Bytes::from_static(LEDGER_LAYOUT.as_bytes()), 0));
+        assert_eq!((layout.bytes, layout.version), (Bytes::from_static(LEDGER_LAYOUT.as_bytes()), written));
     }
 
     #[tokio::test]
     async fn what_others_wrote_is_left_alone() {
         let store: SharedMetadata = Arc::new(MemoryStore::new());
         store.put(layout::INSTANCE_ID, "theirs".into(), Expect::Missing).await.expect("put");
-        store.put(layout::LEDGER_LAYOUT, "2\nother:7".into(), Expect::Missing).await.expect("put");
+        let theirs =
+            store.put(layout::LEDGER_LAYOUT, "2\nother:7".into(), Expect::Missing).await.expect("put");
         assert_eq!(initialize(&store, &OsRandom).await.as_deref(), Ok("theirs"));
         let layout = store.get(layout::LEDGER_LAYOUT).await.expect("get").expect("a layout");
-        assert_eq!(layout.version.0, 0);
+        assert_eq!(layout.version, theirs);
     }
 }

@@ -109,7 +109,12 @@ impl Client {
         let _ = tokio::time::timeout(self.shared.config.registration_wait, enough).await;
         let draft = self.draft(id, options)?;
         match self.metadata_store().transact(vec![draft.put()]).await {
-            Ok(_) => Ok(Some(self.begin(draft))),
+            Ok(versions) => {
+                let version = versions.first().copied().flatten();
+                let version =
+                    version.ok_or_else(|| MetadataError::Corrupt("a put gave no version".into()))?;
+                Ok(Some(self.begin(draft, version)))
+            }
             Err(MetadataError::Conflict { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }

@@ -58,10 +58,10 @@ impl Client {
         Ok(Draft { id, quorum, record })
     }
 
-    /// The writer of a ledger that was made: [`Draft::put`] was applied, by a transaction of the caller's.
-    pub fn begin(&self, draft: Draft) -> Writer {
-        // The first version of any key.
-        let current = Versioned { metadata: draft.record, version: Version(0) };
+    /// The writer of a ledger that was made: [`Draft::put`] was applied, by a transaction of the caller's that gave its key this
+    /// version.
+    pub fn begin(&self, draft: Draft, version: Version) -> Writer {
+        let current = Versioned { metadata: draft.record, version };
         Writer::new(self.clone(), draft.id, draft.quorum, current)
     }
 

@@ -148,7 +148,10 @@ pub(crate) async fn put_checked(
         let put = Op::Put { key: key.clone(), value: value.clone(), expect, lease: None };
         let ops = [put].into_iter().chain(dropped.map(Client::deletion));
         match metadata.transact(ops.collect()).await {
-            Ok(_) => return Ok(Version(version.0 + 1)),
+            Ok(versions) => {
+                let missing = || MetadataError::Corrupt("a put gave no version".into());
+                return Ok(versions.first().copied().flatten().ok_or_else(missing)?);
+            }
             // The ledger is gone already. The put is looked at first, so it would have been in order.
             Err(MetadataError::NotFound { .. }) if dropped.is_some() => dropped = None,
             Err(MetadataError::Conflict { .. } | MetadataError::NotFound { .. }) if !may_have_happened => {
@@ -156,9 +159,7 @@ pub(crate) async fn put_checked(
             }
             Err(MetadataError::Conflict { .. }) => {
                 return match metadata.get(&key).await? {
-                    Some(found) if found.bytes == value && found.version == Version(version.0 + 1) => {
-                        Ok(found.version)
-                    }
+                    Some(found) if found.bytes == value && found.version != version => Ok(found.version),
                     _ => Err(MlError::Fenced(name)),
                 };
             }

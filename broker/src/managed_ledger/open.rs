@@ -55,8 +55,8 @@ impl ManagedLedger {
     pub async fn open_found(env: MlEnv, name: &str, config: MlConfig, found: Found) -> Result<Self, MlError> {
         let (info, draft) = take_over(&env, name, &config, found).await?;
         let mut opened = Self::from_parts(env, name, config, info);
-        if let Some(draft) = draft {
-            let writer = opened.env.ledgers.begin(draft);
+        if let Some((draft, version)) = draft {
+            let writer = opened.env.ledgers.begin(draft, version);
             opened.start_using(writer);
         }
         Ok(opened)
@@ -70,7 +70,7 @@ impl ManagedLedger {
     }
 }
 
-/// Gives the record, and the ledger that was made for appends.
+/// Gives the record, and the ledger that was made for appends with its record's version.
 ///
 /// All of it is one transaction: the ledger found empty is gone when the list does not name it any more, and a new one is
 /// there when the list does. So whatever crashes, no ledger is left that nobody knows of, and none is listed that is not
@@ -80,7 +80,7 @@ async fn take_over(
     name: &str,
     config: &MlConfig,
     mut found: Found,
-) -> Result<(InfoStore, Option<Draft>), MlError> {
+) -> Result<(InfoStore, Option<(Draft, Version)>), MlError> {
     let key = layout::managed_ledger(name);
     for _ in 0..ATTEMPTS {
         let (mut record, expect) = match &found.record {
@@ -113,10 +113,14 @@ async fn take_over(
         let ops = [put].into_iter().chain(deletions).chain(draft.as_ref().map(Draft::put));
         match env.metadata.transact(ops.collect()).await {
             Ok(versions) => {
-                let version = versions.first().copied().flatten();
-                let version =
-                    version.ok_or_else(|| MetadataError::Corrupt("a put gave no version".into()))?;
-                return Ok((store(env, name, record, version), draft));
+                // The list's put is the first one, the ledger's the last.
+                let of = |answer: Option<&Option<Version>>| {
+                    let missing = || MetadataError::Corrupt("a put gave no version".into());
+                    answer.copied().flatten().ok_or_else(missing)
+                };
+                let info = store(env, name, record, of(versions.first())?);
+                let draft = draft.map(|draft| Ok::<_, MlError>((draft, of(versions.last())?))).transpose()?;
+                return Ok((info, draft));
             }
             Err(MetadataError::Conflict { .. } | MetadataError::NotFound { .. }) => {
                 found = ManagedLedger::look(env, name, found.id.is_some()).await?;

@@ -32,7 +32,8 @@ impl Topic {
             let begin = Begin { subscription: name.clone(), first, around: self.ml.bytes_around(mark) };
             (s.backlog(&list) > 0).then_some(begin)
         };
-        let begins: Vec<Begin> = self.subscriptions.iter().map(|(name, s)| (name, &**s)).filter_map(begin).collect();
+        let begins: Vec<Begin> =
+            self.subscriptions.iter().map(|(name, s)| (name, &**s)).filter_map(begin).collect();
         if begins.is_empty() {
             drop(reply.send(Ok(stats)));
             return;

@@ -58,8 +58,8 @@ pub trait MetadataStore: Send + Sync + 'static {
     /// failed. Gives the new version of each put, in order, and `None` for the others. No key may occur twice.
     fn transact(&self, ops: Vec<Op>) -> BoxFuture<'_, Result<Vec<Option<Version>>>>;
 
-    /// Puts empty bytes to `parent` whatever it holds and gives its new version: a number that nobody else gets as long
-    /// as the key is never deleted (Pulsar's rule for sequential keys).
+    /// How often this was asked for `parent` before: a number that nobody else gets as long as the key, which is for this
+    /// alone, is never deleted. In etcd that is the count of its puts (Pulsar's rule for sequential keys).
     fn next_sequence<'a>(&'a self, parent: &'a str) -> BoxFuture<'a, Result<u64>>;
 
     /// Changes below a prefix from now on, in order. See [`Watch`].

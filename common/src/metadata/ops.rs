@@ -3,7 +3,8 @@
 use super::lease::LeaseId;
 use bytes::Bytes;
 
-/// How often a key was put since its creation: 0 for the first put. Restarts when a key is deleted and created again.
+/// Which change of the store gave a key its value: of etcd, the revision. No change has that of another, so that whoever knew
+/// a key before it was deleted and created again cannot take the new one for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version(pub u64);
 

@@ -7,6 +7,7 @@ use super::watch::WatchEvent;
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Bound;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A planned change of one key: its new value, or `None` for a removal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,9 +20,14 @@ pub(super) struct Change {
 pub(super) type Pending = BTreeMap<String, Option<Value>>;
 
 /// Every key with its value.
-#[derive(Clone, Debug, Default)]
+///
+/// The latest version given is not kept anywhere: a tree read anew begins behind the latest one that a key still has. Nobody
+/// who knew a later one of a key that is gone by then is left.
+#[derive(Debug, Default)]
 pub(super) struct Tree {
     values: BTreeMap<String, Value>,
+    /// Versions up to this one were given to planned changes.
+    given: AtomicU64,
 }
 
 /// A key is a path of non-empty components.
@@ -57,8 +63,15 @@ pub(super) fn mismatch(op: &Op, found: Option<Version>) -> Option<MetadataError>
     }
 }
 
+/// The number given last: the value in 8 bytes, big-endian. Where it has none the version is that number: once, versions
+/// counted the puts of their key.
+fn sequence(last: &Value) -> u64 {
+    last.bytes.as_ref().try_into().map_or(last.version.0, u64::from_be_bytes)
+}
+
 impl Tree {
     pub(super) fn insert(&mut self, key: String, value: Value) {
+        self.given.fetch_max(value.version.0, Ordering::Relaxed);
         self.values.insert(key, value);
     }
 
@@ -66,10 +79,14 @@ impl Tree {
         self.values.get(key)
     }
 
+    /// What a key holds once everything pending is applied.
+    fn value<'a>(&'a self, pending: &'a Pending, key: &str) -> Option<&'a Value> {
+        pending.get(key).map_or_else(|| self.values.get(key), Option::as_ref)
+    }
+
     /// The version of a key once everything pending is applied.
     fn version(&self, pending: &Pending, key: &str) -> Option<Version> {
-        let value = pending.get(key).map_or_else(|| self.values.get(key), Option::as_ref);
-        value.map(|value| value.version)
+        self.value(pending, key).map(|value| value.version)
     }
 
     /// The changes that a transaction makes on top of what is pending, with the version of each put; nothing is
@@ -80,13 +97,12 @@ impl Tree {
         ops: Vec<Op>,
     ) -> Result<(Vec<Change>, Vec<Option<Version>>), MetadataError> {
         self.check(pending, &ops)?;
+        let version = Version(1 + self.given.fetch_add(1, Ordering::Relaxed));
         let mut changes = Vec::with_capacity(ops.len());
         let mut versions = Vec::with_capacity(ops.len());
         for op in ops {
             match op {
                 Op::Put { key, value: bytes, lease, .. } => {
-                    let version =
-                        self.version(pending, &key).map_or(Version(0), |found| Version(found.0 + 1));
                     versions.push(Some(version));
                     changes.push(Change { key, value: Some(Value { bytes, version, lease }) });
                 }
@@ -112,10 +128,11 @@ impl Tree {
         pending: &Pending,
         parent: &str,
     ) -> Result<(Vec<Change>, u64), MetadataError> {
-        let op = Op::Put { key: parent.to_owned(), value: Bytes::new(), expect: Expect::Any, lease: None };
-        let (changes, versions) = self.plan(pending, vec![op])?;
-        let version = versions.first().copied().flatten().map_or(0, |version| version.0);
-        Ok((changes, version))
+        let number = self.value(pending, parent).map_or(0, |last| 1 + sequence(last));
+        let value = Bytes::copy_from_slice(&number.to_be_bytes());
+        let op = Op::Put { key: parent.to_owned(), value, expect: Expect::Any, lease: None };
+        let (changes, _) = self.plan(pending, vec![op])?;
+        Ok((changes, number))
     }
 
     /// The removal of every key of a lease.

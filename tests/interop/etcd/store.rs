@@ -28,11 +28,14 @@ async fn keys_versions_and_leases_are_etcds_own() -> Result<()> {
     let Some(etcd) = etcd()? else { return Ok(()) };
     let (store, mut raw) = (store(&etcd.address()).await, raw(&etcd).await);
     let lease = store.grant_lease(TTL).await?;
-    store.put_ephemeral("/ledgers/available/b1:3181", bytes("x"), Expect::Missing, lease.id()).await?;
-    store.put("/ledgers/available/b1:3181", bytes("y"), Expect::Version(Version(0))).await?;
+    let first =
+        store.put_ephemeral("/ledgers/available/b1:3181", bytes("x"), Expect::Missing, lease.id()).await?;
+    let second = store.put("/ledgers/available/b1:3181", bytes("y"), Expect::Version(first)).await?;
     store.put_ephemeral("/e", bytes("\u{0}"), Expect::Any, lease.id()).await?;
     let found = raw.get("/ledgers/available/b1:3181", None).await?.take_kvs();
     assert_eq!((found[0].value(), found[0].version(), found[0].lease()), (&b"y"[..], 2, 0));
+    let revisions = [found[0].create_revision(), found[0].mod_revision()].map(|n| Version(n as u64));
+    assert_eq!(revisions, [first, second]);
     let found = raw.get("/e", None).await?.take_kvs();
     assert_eq!((found[0].value(), found[0].version(), found[0].lease()), (&b"\0"[..], 1, lease.id().0));
     assert_eq!(raw.lease_client().time_to_live(lease.id().0, None).await?.granted_ttl(), 10);
@@ -40,8 +43,9 @@ async fn keys_versions_and_leases_are_etcds_own() -> Result<()> {
     // What others write without our rules is read as it is.
     raw.put("/odd//key/", "1", None).await?;
     raw.put("/odd", "1", None).await?;
-    raw.put("/odd", "2", None).await?;
-    assert_eq!(store.get("/odd").await?.map(|value| value.version), Some(Version(1)));
+    let put = raw.put("/odd", "2", None).await?;
+    let revision = put.header().map(|header| Version(header.revision() as u64));
+    assert_eq!(store.get("/odd").await?.map(|value| value.version), revision);
     let below: Vec<_> = store.scan("/odd", None, 10).await?.into_iter().map(|(key, _)| key).collect();
     assert_eq!(below, ["/odd", "/odd//key/"]);
     ran("layout of keys");

@@ -71,9 +71,7 @@ pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl 
 /// An event as one word, for comparing a whole history.
 pub(crate) fn told(event: Option<WatchEvent>) -> String {
     match event {
-        Some(WatchEvent::Changed { key, version, created }) => {
-            format!("{}{key}={}", if created { "+" } else { "" }, version.0)
-        }
+        Some(WatchEvent::Changed { key, created, .. }) => format!("{}{key}", if created { "+" } else { "" }),
         Some(WatchEvent::Deleted { key }) => format!("-{key}"),
         Some(WatchEvent::Resync) => "resync".into(),
         None => "end".into(),

@@ -197,21 +197,23 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let store = EmbeddedStore::open(dir.path()).expect("a store");
         store.put("/a", "1".into(), Expect::Any).await.expect("put");
-        store.put("/a", "2".into(), Expect::Any).await.expect("put");
+        let version_of_a = store.put("/a", "2".into(), Expect::Any).await.expect("put");
         let lease = store.grant_lease(TTL).await.expect("a lease");
         store.put_ephemeral("/b", "x".into(), Expect::Missing, lease.id()).await.expect("put");
         store.put_ephemeral("/c", "x".into(), Expect::Missing, lease.id()).await.expect("put");
-        store.put("/c", "kept".into(), Expect::Any).await.expect("put");
+        let version_of_c = store.put("/c", "kept".into(), Expect::Any).await.expect("put");
         store.put("/d", "x".into(), Expect::Missing).await.expect("put");
         store.put_ephemeral("/d", "y".into(), Expect::Any, lease.id()).await.expect("put");
         std::mem::forget(lease);
         drop(store);
         let store = reopened(dir.path()).await;
         let value = store.get("/a").await.expect("get").expect("a value");
-        assert_eq!((value.bytes, value.version), (Bytes::from("2"), Version(1)));
+        assert_eq!((value.bytes, value.version), (Bytes::from("2"), version_of_a));
         assert_eq!(store.children("/").await, Ok(["a", "c"].map(String::from).to_vec()));
         let value = store.get("/c").await.expect("get").expect("a value");
-        assert_eq!((value.bytes, value.version, value.lease), (Bytes::from("kept"), Version(1), None));
+        assert_eq!((value.bytes, value.version, value.lease), (Bytes::from("kept"), version_of_c, None));
+        let later = store.put("/c", "new".into(), Expect::Any).await.expect("put");
+        assert!(later > version_of_a && later > version_of_c, "no version is given twice");
     }
 
     #[tokio::test]

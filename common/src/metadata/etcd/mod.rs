@@ -1,4 +1,4 @@
-//! The store that processes share: an etcd cluster, with keys and versions as Pulsar lays them out there.
+//! The store that processes share: an etcd cluster, with keys as Pulsar lays them out there.
 //!
 //! Called through [`MetadataStore`] by every role of a cluster. It must never wait without bound, never repeat a write
 //! that etcd may have seen, and never take an unreachable cluster for an empty one.
@@ -14,14 +14,13 @@ mod watch;
 pub use config::{EtcdConfig, EtcdTls, EtcdUrlError, EtcdUser};
 
 use super::lease::Lease;
-use super::ops::{Expect, Op, Value, Version};
+use super::ops::{Op, Value, Version};
 use super::tree::check_key;
 use super::watch::Watch;
 use super::{MetadataError, MetadataStore, Result};
 use crate::clock::SharedClock;
 use crate::shutdown::Signal;
-use bytes::Bytes;
-use etcd_client::{KvClient, TxnResponse};
+use etcd_client::{KvClient, ResponseHeader, TxnResponse};
 use failure::Repeat;
 use futures_util::future::BoxFuture;
 use link::Link;
@@ -62,7 +61,9 @@ impl EtcdStore {
         let answer: TxnResponse = self.link.ask(repeated, send).await?;
         self.link.saw(answer.header());
         if answer.succeeded() {
-            plan.versions(answer.op_responses())
+            let revision = answer.header().map(ResponseHeader::revision);
+            let missing = || MetadataError::Corrupt("etcd: an answer without a revision".into());
+            Ok(plan.versions(revision.ok_or_else(missing)?))
         } else {
             Err(plan.refusal(answer.op_responses()))
         }
@@ -107,13 +108,18 @@ impl MetadataStore for EtcdStore {
 
     fn next_sequence<'a>(&'a self, parent: &'a str) -> BoxFuture<'a, Result<u64>> {
         Box::pin(async move {
-            let op =
-                Op::Put { key: parent.to_owned(), value: Bytes::new(), expect: Expect::Any, lease: None };
+            check_key(parent)?;
+            let request = transaction::counted(parent);
+            let send = |mut kv: KvClient| {
+                let request = request.clone();
+                async move { kv.txn(request).await }
+            };
             // Repeated freely: a number that nobody heard of is only left out.
-            let versions = self.commit(vec![op], Repeat::Freely).await?;
-            let version = versions.first().copied().flatten();
-            let missing = || MetadataError::Corrupt("a put gave no version".into());
-            version.map(|version| version.0).ok_or_else(missing)
+            let answer: TxnResponse = self.link.ask(Repeat::Freely, send).await?;
+            self.link.saw(answer.header());
+            let missing =
+                || MetadataError::Corrupt(format!("etcd: {parent} is missing in the answer to its put"));
+            transaction::count(answer.op_responses()).ok_or_else(missing)
         })
     }
 

@@ -10,9 +10,13 @@ use etcd_client::{
 /// etcd's default for the operations of one Txn (`--max-txn-ops`), which a caller must not find out by chance.
 const OPS_MAX: usize = 128;
 
-/// etcd counts puts from 1, we from 0; etcd's 0 means that the key does not exist.
+/// etcd's own count of a key's puts begins anew when the key is created again; a revision belongs to one change.
 pub(super) fn version_of(found: &KeyValue) -> Version {
-    Version(u64::try_from(found.version()).unwrap_or(0).saturating_sub(1))
+    version_at(found.mod_revision())
+}
+
+fn version_at(revision: i64) -> Version {
+    Version(u64::try_from(revision).unwrap_or(0))
 }
 
 /// A transaction ready to be sent.
@@ -24,27 +28,24 @@ impl Plan {
     /// Checks what can be checked here.
     pub(super) fn new(ops: Vec<Op>) -> Result<Self> {
         tree::check_keys(&ops)?;
-        let applied: usize = ops.iter().map(|op| apply(op).len()).sum();
-        if applied.max(ops.len()) > OPS_MAX {
+        if ops.len() > OPS_MAX {
             let reason = format!("etcd: {} operations are too many for one transaction", ops.len());
             return Err(MetadataError::Refused(reason));
         }
         Ok(Self { ops })
     }
 
-    /// The request. Its success branch holds the operations and, where the new version cannot be told beforehand, a read
-    /// of it; its failure branch reads every key, to find the one at fault.
+    /// The request. Its success branch holds the operations; its failure branch reads every key, to find the one at fault.
     pub(super) fn request(&self) -> Txn {
         let compares: Vec<_> = self.ops.iter().filter_map(compare).collect();
-        let success: Vec<_> = self.ops.iter().flat_map(apply).collect();
+        let success: Vec<_> = self.ops.iter().filter_map(apply).collect();
         let failure: Vec<_> = self.ops.iter().map(|op| read_version(op.key())).collect();
         Txn::new().when(compares).and_then(success).or_else(failure)
     }
 
-    /// The new version of each put, `None` for the others.
-    pub(super) fn versions(&self, answers: Vec<TxnOpResponse>) -> Result<Vec<Option<Version>>> {
-        let mut reads = reads(answers);
-        self.ops.iter().map(|op| new_version(op, &mut reads)).collect()
+    /// The new version of each put, `None` for the others: all that is put at once has the revision of the transaction.
+    pub(super) fn versions(&self, revision: i64) -> Vec<Option<Version>> {
+        self.ops.iter().map(|op| matches!(op, Op::Put { .. }).then(|| version_at(revision))).collect()
     }
 
     /// Why the transaction was not applied.
@@ -65,9 +66,9 @@ fn compare(op: &Op) -> Option<Compare> {
     match op.expect() {
         Expect::Missing => Some(Compare::create_revision(key, CompareOp::Equal, 0)),
         Expect::Version(version) => {
-            // A version beyond what etcd can count never holds: -1 is none that a key can have.
-            let version = version.0.checked_add(1).and_then(|count| i64::try_from(count).ok()).unwrap_or(-1);
-            Some(Compare::version(key, CompareOp::Equal, version))
+            // 0 is the revision of a key that is not there, and -1 is none that a key can have.
+            let revision = i64::try_from(version.0).ok().filter(|revision| *revision > 0).unwrap_or(-1);
+            Some(Compare::mod_revision(key, CompareOp::Equal, revision))
         }
         Expect::Any if matches!(op, Op::Delete { .. }) => {
             Some(Compare::create_revision(key, CompareOp::Greater, 0))
@@ -76,16 +77,26 @@ fn compare(op: &Op) -> Option<Compare> {
     }
 }
 
-fn apply(op: &Op) -> Vec<TxnOp> {
+fn apply(op: &Op) -> Option<TxnOp> {
     match op {
-        Op::Put { key, value, expect, lease } => {
+        Op::Put { key, value, lease, .. } => {
             let options = lease.map(|lease| PutOptions::new().with_lease(lease.0));
-            let put = TxnOp::put(key.as_str(), value.to_vec(), options);
-            if *expect == Expect::Any { vec![put, read_version(key)] } else { vec![put] }
+            Some(TxnOp::put(key.as_str(), value.to_vec(), options))
         }
-        Op::Delete { key, .. } => vec![TxnOp::delete(key.as_str(), None)],
-        Op::Check { .. } => Vec::new(),
+        Op::Delete { key, .. } => Some(TxnOp::delete(key.as_str(), None)),
+        Op::Check { .. } => None,
     }
+}
+
+/// A put of a key that counts its puts, and the read of the count.
+pub(super) fn counted(key: &str) -> Txn {
+    Txn::new().and_then([TxnOp::put(key, Vec::new(), None), read_version(key)])
+}
+
+/// What [`counted`] found: etcd counts from 1, we from 0.
+pub(super) fn count(answers: Vec<TxnOpResponse>) -> Option<u64> {
+    let count = reads(answers).next()?.kvs().first()?.version();
+    u64::try_from(count).ok()?.checked_sub(1)
 }
 
 fn read_version(key: &str) -> TxnOp {
@@ -97,15 +108,4 @@ fn reads(answers: Vec<TxnOpResponse>) -> impl Iterator<Item = GetResponse> {
         TxnOpResponse::Get(read) => Some(read),
         TxnOpResponse::Put(_) | TxnOpResponse::Delete(_) | TxnOpResponse::Txn(_) => None,
     })
-}
-
-fn new_version(op: &Op, reads: &mut impl Iterator<Item = GetResponse>) -> Result<Option<Version>> {
-    let Op::Put { key, expect, .. } = op else { return Ok(None) };
-    let version = match expect {
-        Expect::Missing => Some(Version(0)),
-        Expect::Version(version) => Some(Version(version.0 + 1)),
-        Expect::Any => reads.next().and_then(|read| read.kvs().first().map(version_of)),
-    };
-    let missing = || MetadataError::Corrupt(format!("etcd: {key} is missing in the answer to its put"));
-    version.ok_or_else(missing).map(Some)
 }

@@ -1,7 +1,6 @@
 //! One watch: a task that reads etcd's stream and, whenever that ends, goes on behind the last change it told.
 
 use super::super::error::MetadataError;
-use super::super::ops::Version;
 use super::super::watch::{Watch, WatchEvent, Watcher};
 use super::link::{Link, within};
 use super::range::key_of;
@@ -131,9 +130,9 @@ impl Task {
                 tracing::warn!(key = ?found.key(), "a key that is no text; ignoring it");
                 continue;
             };
-            let version = version_of(found);
+            let (version, created) = (version_of(found), found.create_revision() == found.mod_revision());
             self.watcher.tell(&match event.event_type() {
-                EventType::Put => WatchEvent::Changed { key, version, created: version == Version(0) },
+                EventType::Put => WatchEvent::Changed { key, version, created },
                 EventType::Delete => WatchEvent::Deleted { key },
             });
         }
