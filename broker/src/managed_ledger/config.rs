@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use magnetar_common::clock::SharedClock;
 use magnetar_common::metadata::SharedMetadata;
+use magnetar_common::random::SharedRandom;
 use magnetar_ledger::placement::Isolation;
 use magnetar_ledger::{Client, LedgerOptions};
 use std::collections::BTreeMap;
@@ -17,6 +18,8 @@ pub struct MlEnv {
     pub metadata: SharedMetadata,
     /// Time.
     pub clock: SharedClock,
+    /// Tells owners apart.
+    pub random: SharedRandom,
 }
 
 /// How long consumed entries are kept. A consumed ledger goes when either limit says so.

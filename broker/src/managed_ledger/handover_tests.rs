@@ -3,11 +3,13 @@
 use super::test_cluster::{Cluster, NAME, append, payload, read_all};
 use super::*;
 use futures_util::FutureExt;
+use magnetar_common::clock::ManualClock;
 use magnetar_common::layout;
 use magnetar_common::metadata::{Expect, WatchEvent};
 use magnetar_proto::bookkeeper::paths::{ledger_path, parse_ledger_path};
 use magnetar_proto::ids::LedgerId;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 async fn open_with(cluster: &Cluster, env: MlEnv) -> Result<ManagedLedger, MlError> {
     let found = ManagedLedger::look(&cluster.env, NAME, true).await.unwrap();
@@ -155,6 +157,36 @@ async fn a_ledger_whose_record_was_changed_meanwhile_is_closed_step_by_step() {
     let next = cluster.open(MlConfig::default()).await;
     let states: Vec<LedgerState> = next.ledgers().iter().map(|(_, info)| info.state).collect();
     assert!(matches!(states[..], [LedgerState::Closed { entries: 3, .. }]), "{states:?}");
+    cluster.stop().await;
+}
+
+/// With equal bytes it could not be told whose write it was: the old owner took the new one's version for that of its own
+/// write, and fenced it with the next.
+#[tokio::test]
+async fn a_write_whose_answer_is_lost_is_not_taken_for_that_of_the_next_owner() {
+    let cluster = Cluster::start().await;
+    let to_read = async |env: MlEnv| {
+        let found = ManagedLedger::look(&cluster.env, NAME, false).await.unwrap();
+        ManagedLedger::open_found(env, NAME, MlConfig::default(), found).await.unwrap()
+    };
+    let clock = ManualClock::new();
+    let mut old = to_read(MlEnv { clock: clock.clone(), ..cluster.env_lost_after(1, true) }).await;
+    let before = record_version(&cluster).await;
+    let write = tokio::spawn(async move { old.set_property("a", "b").await });
+    while record_version(&cluster).await == before {
+        tokio::task::yield_now().await;
+    }
+    let mut new = to_read(cluster.env.clone()).await;
+    let version = record_version(&cluster).await;
+    // It tries again after a pause that may not have begun yet.
+    while !write.is_finished() {
+        clock.advance(Duration::from_secs(1));
+        tokio::task::yield_now().await;
+    }
+    let outcome = write.await.unwrap();
+    assert!(matches!(outcome, Err(MlError::Fenced(_))), "{outcome:?}");
+    assert_eq!(record_version(&cluster).await, version);
+    new.set_property("c", "d").await.unwrap();
     cluster.stop().await;
 }
 

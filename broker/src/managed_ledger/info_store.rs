@@ -158,6 +158,7 @@ pub(crate) async fn put_checked(
                 return Err(MlError::Fenced(name));
             }
             Err(MetadataError::Conflict { .. }) => {
+                // No other owner writes these bytes, so that at another version it was this write that put them there.
                 return match metadata.get(&key).await? {
                     Some(found) if found.bytes == value && found.version != version => Ok(found.version),
                     _ => Err(MlError::Fenced(name)),

@@ -106,8 +106,9 @@ async fn take_over(
         if let Some(draft) = &draft {
             record.list.push_open(draft.id());
         }
-        // Written even when nothing has changed: the new version keeps an older owner from adding a ledger that we would
-        // not know of.
+        // Written even when nothing else has changed: the new version keeps an older owner from adding a ledger that we would
+        // not know of, and nobody can take this for a write of its own whose answer was lost.
+        record.owner = env.random.next_u64();
         let put = Op::Put { key: key.clone(), value: record.encode(), expect, lease: None };
         let deletions = empty.into_iter().map(Client::deletion);
         let ops = [put].into_iter().chain(deletions).chain(draft.as_ref().map(Draft::put));

@@ -30,10 +30,10 @@ impl Cluster {
             bookies
                 .push(Bookie::start(config, metadata.clone(), environment.clone()).await.expect("a bookie"));
         }
-        let clock = environment.clock.clone();
+        let (clock, random) = (environment.clock.clone(), environment.random.clone());
         let ledgers =
             Client::new(metadata.clone(), environment, ClientConfig::default()).await.expect("a client");
-        Self { env: MlEnv { ledgers, metadata, clock }, bookies, _dir: dir }
+        Self { env: MlEnv { ledgers, metadata, clock, random }, bookies, _dir: dir }
     }
 
     pub(crate) async fn open(&self, config: MlConfig) -> ManagedLedger {

@@ -237,6 +237,7 @@ async fn loader(
             ledgers,
             metadata: Arc::clone(metadata),
             clock: Arc::clone(&environment.clock),
+            random: Arc::clone(&environment.random),
         },
         config: config.managed_ledgers(),
         environment: environment.clone(),

@@ -1,8 +1,8 @@
 //! Where the cluster's facts are kept: who owns what, which ledgers a topic has, where a ledger's entries are.
 //!
 //! Called by every role through `dyn MetadataStore`. It must never interpret a value, and never invent one: "cannot
-//! read" is an error, not an absence. The model is etcd's seen through Pulsar's eyes: keys are paths, a version counts
-//! the puts of a key since its creation, ephemeral keys live as long as a lease.
+//! read" is an error, not an absence. The model is etcd's seen through Pulsar's eyes: keys are paths, a version is
+//! that of one change and of no other, ephemeral keys live as long as a lease.
 
 mod embedded;
 mod error;

@@ -83,8 +83,8 @@ impl Boundaries {
         Err(StoreError::Contended(format!("the bundles of namespace {namespace}")))
     }
 
-    /// For a namespace that is made anew: the record of an earlier one of that name gets the new boundaries. It is never
-    /// deleted, so that its version never falls back to one that somebody still remembers.
+    /// For a namespace that is made anew: the record of an earlier one of that name, which is never deleted, gets the new
+    /// boundaries.
     pub async fn reset(&self, namespace: &NamespaceName, bundles: &Bundles) -> Result<(), StoreError> {
         let key = layout::local_policies(namespace);
         self.forget(namespace);

@@ -65,8 +65,9 @@ impl World {
         let ledgers = Client::new(metadata.clone(), Environment::system(), ClientConfig::default()).await;
         let clock = ManualClock::new();
         let environment = Environment { clock: clock.clone(), ..Environment::system() };
+        let (ledgers, random) = (ledgers.unwrap(), environment.random.clone());
         let env = TopicEnv {
-            managed_ledgers: MlEnv { ledgers: ledgers.unwrap(), metadata, clock: clock.clone() },
+            managed_ledgers: MlEnv { ledgers, metadata, clock: clock.clone(), random },
             config: MlConfig::default(),
             environment,
             limits: TopicLimits::default(),
