@@ -16,7 +16,7 @@ use bytes::Bytes;
 use magnetar_common::Environment;
 use magnetar_common::bookies::BookieDirectory;
 use magnetar_common::budget::ByteBudget;
-use magnetar_common::metadata::{Expect, MetadataError, SharedMetadata};
+use magnetar_common::metadata::{Expect, MetadataError, SharedMetadata, version_of_put};
 use magnetar_common::net::tls::TlsClient;
 use magnetar_proto::bookkeeper::metadata_format::{LedgerMetadata, LedgerState};
 use magnetar_proto::bookkeeper::paths::ledger_path;
@@ -109,12 +109,7 @@ impl Client {
         let _ = tokio::time::timeout(self.shared.config.registration_wait, enough).await;
         let draft = self.draft(id, options)?;
         match self.metadata_store().transact(vec![draft.put()]).await {
-            Ok(versions) => {
-                let version = versions.first().copied().flatten();
-                let version =
-                    version.ok_or_else(|| MetadataError::Corrupt("a put gave no version".into()))?;
-                Ok(Some(self.begin(draft, version)))
-            }
+            Ok(versions) => Ok(Some(self.begin(draft, version_of_put(versions.first())?))),
             Err(MetadataError::Conflict { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }

@@ -5,7 +5,7 @@ use super::info::Record;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt};
 use magnetar_common::clock::SharedClock;
-use magnetar_common::metadata::{Expect, MetadataError, Op, SharedMetadata, Version};
+use magnetar_common::metadata::{Expect, MetadataError, Op, SharedMetadata, Version, version_of_put};
 use magnetar_ledger::Client;
 use magnetar_proto::ids::LedgerId;
 use std::time::Duration;
@@ -131,7 +131,8 @@ impl InfoStore {
 
 /// Puts the value if the key still has `version`, and deletes in the same step the ledger that it names no longer: so there is
 /// no moment at which a crash leaves a ledger that nobody knows of. When the outcome of a try is unknown, the store is asked:
-/// the put may have happened.
+/// the put may have happened. The value must be one that no other owner writes, as a managed ledger's record is by its owner's
+/// number, and a cursor's head by the time at which it was written.
 pub(crate) async fn put_checked(
     metadata: SharedMetadata,
     clock: SharedClock,
@@ -148,17 +149,13 @@ pub(crate) async fn put_checked(
         let put = Op::Put { key: key.clone(), value: value.clone(), expect, lease: None };
         let ops = [put].into_iter().chain(dropped.map(Client::deletion));
         match metadata.transact(ops.collect()).await {
-            Ok(versions) => {
-                let missing = || MetadataError::Corrupt("a put gave no version".into());
-                return Ok(versions.first().copied().flatten().ok_or_else(missing)?);
-            }
+            Ok(versions) => return Ok(version_of_put(versions.first())?),
             // The ledger is gone already. The put is looked at first, so it would have been in order.
             Err(MetadataError::NotFound { .. }) if dropped.is_some() => dropped = None,
             Err(MetadataError::Conflict { .. } | MetadataError::NotFound { .. }) if !may_have_happened => {
                 return Err(MlError::Fenced(name));
             }
             Err(MetadataError::Conflict { .. }) => {
-                // No other owner writes these bytes, so that at another version it was this write that put them there.
                 return match metadata.get(&key).await? {
                     Some(found) if found.bytes == value && found.version != version => Ok(found.version),
                     _ => Err(MlError::Fenced(name)),

@@ -7,7 +7,7 @@ use super::info_store::InfoStore;
 use super::ledger_list::LedgerState;
 use super::shell::ManagedLedger;
 use magnetar_common::layout;
-use magnetar_common::metadata::{Expect, MetadataError, Op, SharedMetadata, Value, Version};
+use magnetar_common::metadata::{Expect, MetadataError, Op, SharedMetadata, Value, Version, version_of_put};
 use magnetar_ledger::{Client, Draft, LedgerError};
 use magnetar_proto::ids::LedgerId;
 
@@ -115,12 +115,11 @@ async fn take_over(
         match env.metadata.transact(ops.collect()).await {
             Ok(versions) => {
                 // The list's put is the first one, the ledger's the last.
-                let of = |answer: Option<&Option<Version>>| {
-                    let missing = || MetadataError::Corrupt("a put gave no version".into());
-                    answer.copied().flatten().ok_or_else(missing)
+                let info = store(env, name, record, version_of_put(versions.first())?);
+                let draft = match draft {
+                    Some(draft) => Some((draft, version_of_put(versions.last())?)),
+                    None => None,
                 };
-                let info = store(env, name, record, of(versions.first())?);
-                let draft = draft.map(|draft| Ok::<_, MlError>((draft, of(versions.last())?))).transpose()?;
                 return Ok((info, draft));
             }
             Err(MetadataError::Conflict { .. } | MetadataError::NotFound { .. }) => {

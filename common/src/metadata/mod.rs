@@ -98,8 +98,12 @@ pub trait MetadataStore: Send + Sync + 'static {
 }
 
 async fn put_one(transaction: BoxFuture<'_, Result<Vec<Option<Version>>>>) -> Result<Version> {
-    let versions = transaction.await?;
-    versions.first().copied().flatten().ok_or_else(|| MetadataError::Corrupt("a put gave no version".into()))
+    version_of_put(transaction.await?.first())
+}
+
+/// What [`MetadataStore::transact`] answered at a put's place.
+pub fn version_of_put(answer: Option<&Option<Version>>) -> Result<Version> {
+    answer.copied().flatten().ok_or_else(|| MetadataError::Corrupt("a put gave no version".into()))
 }
 
 /// Every lease that the operations name must be alive.

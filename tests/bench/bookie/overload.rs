@@ -12,7 +12,7 @@ use tokio::task::LocalSet;
 
 use super::process::{Bookie, Cores, Launch};
 use super::writer::{Answered, Writer};
-use magnetar_tests::usage;
+use magnetar_tests::{usage, wait};
 
 const WRITERS: u64 = 48;
 /// Connections that ask for entries, or add some, and never read an answer.
@@ -102,14 +102,13 @@ async fn overload(bookie: &Bookie, span: Duration) -> Result<Outcome> {
 }
 
 /// The highest resident memory in each quarter of the time.
-#[expect(clippy::disallowed_methods, reason = "a bench measures over real time")]
 fn sample(pid: u32, from: Instant, span: Duration) -> Result<[f64; 4]> {
     let mut quarters = [0.0; 4];
     loop {
         let quarter = (from.elapsed().as_secs_f64() / span.as_secs_f64() * 4.0) as usize;
         let Some(highest) = quarters.get_mut(quarter) else { return Ok(quarters) };
         *highest = f64::max(*highest, usage::rss_mb(pid)?);
-        std::thread::sleep(SAMPLE);
+        wait::pause(SAMPLE);
     }
 }
 
