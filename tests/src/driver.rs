@@ -2,29 +2,54 @@
 
 use crate::counters::{self, Known};
 use crate::process::Standalone;
-use anyhow::{Context, Result};
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use anyhow::{Context, Result, bail};
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// Bounds a shutdown within a suite; SIGTERM itself is tested in the chaos suite.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
-/// Runs `program` to its end. Its lines `RESTART-TERM` and `RESTART-KILL` are answered with `done` on its standard input
-/// when the standalone serves again; `DONE topic subscription`, when the counters of the topic say what its log does, with
-/// everything acknowledged on its only subscription. The other ones are printed.
-pub fn run(program: &mut Command, standalone: &mut Standalone) -> Result<ExitStatus> {
+/// How much of what a failed program wrote last to its standard error stands in the error: a stack trace, or most of it.
+const LAST_LINES: usize = 12;
+
+/// Runs `program` to its end, which must be a success. Its lines `RESTART-TERM` and `RESTART-KILL` are answered with `done`
+/// on its standard input when the standalone serves again; `DONE topic subscription`, when the counters of the topic say what
+/// its log does, with everything acknowledged on its only subscription. The other ones are printed.
+pub fn run(program: &mut Command, standalone: &mut Standalone) -> Result<()> {
     let mut child = program
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("start {}", program.get_program().display()))?;
+    let errors = child.stderr.take().context("piped stderr")?;
+    let errors = std::thread::spawn(move || print_and_keep_last(errors));
     let done = serve(&mut child, standalone);
     if done.is_err() {
         child.kill()?;
     }
     let status = child.wait()?;
-    done.map(|()| status)
+    let errors = errors.join().ok().context("the thread of standard error")?.make_contiguous().join("\n");
+    done.with_context(|| format!("it said last:\n{errors}"))?;
+    if !status.success() {
+        bail!("{status}\n{errors}\nlog of the process:\n{}", standalone.log().join("\n"));
+    }
+    Ok(())
+}
+
+fn print_and_keep_last(errors: impl Read) -> VecDeque<String> {
+    let mut last = VecDeque::new();
+    for line in BufReader::new(errors).split(b'\n').map_while(Result::ok) {
+        let line = String::from_utf8_lossy(&line).into_owned();
+        eprintln!("{line}");
+        if last.len() == LAST_LINES {
+            last.pop_front();
+        }
+        last.push_back(line);
+    }
+    last
 }
 
 fn serve(child: &mut Child, standalone: &mut Standalone) -> Result<()> {

@@ -2,7 +2,7 @@
 //!
 //! `tests/run` builds the program and names it in MAGNETAR_GO; without it the suite is skipped with a printed reason.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result};
 use magnetar_tests::driver;
 use magnetar_tests::process::Standalone;
 use std::process::Command;
@@ -18,10 +18,7 @@ fn subscriptions_positions_redelivery_and_churn() -> Result<()> {
     let mut program = Command::new(program);
     program.args([standalone.service_url(), standalone.http_url()]);
     program.args(["subscriptions", "delivery", "positions", "churn"]);
-    let status = driver::run(&mut program, &mut standalone)?;
-    if !status.success() {
-        bail!("go: {status}\nlog of the process:\n{}", standalone.log().join("\n"));
-    }
+    driver::run(&mut program, &mut standalone).context("go")?;
     println!("RAN interop go: subscriptions delivery positions churn");
     Ok(())
 }

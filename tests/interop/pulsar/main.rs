@@ -3,7 +3,7 @@
 //! `tests/run` builds the Java program in `interop/java` and names the directory in MAGNETAR_JAVA; without it the suites
 //! are skipped with a printed reason.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result};
 use magnetar_tests::process::Standalone;
 use magnetar_tests::{driver, java};
 
@@ -20,10 +20,7 @@ fn run(subjects: &[&str]) -> Result<()> {
     let mut program = java::command(&built, "-Xmx512m");
     program.arg("magnetar.pulsar.Main");
     program.args([standalone.service_url(), standalone.http_url()]).args(subjects);
-    let status = driver::run(&mut program, &mut standalone)?;
-    if !status.success() {
-        bail!("java {subjects:?}: {status}\nlog of the process:\n{}", standalone.log().join("\n"));
-    }
+    driver::run(&mut program, &mut standalone).with_context(|| format!("java {subjects:?}"))?;
     println!("RAN interop java/pulsar-client {}", subjects.join(" "));
     Ok(())
 }

@@ -22,10 +22,7 @@ fn run(suite: &str) -> Result<()> {
         .env("MAGNETAR_SERVICE_URL", process.service_url())
         .env("MAGNETAR_HTTP_URL", process.http_url())
         .env("PYTHONDONTWRITEBYTECODE", "1");
-    let status = driver::run(&mut program, &mut process)?;
-    if !status.success() {
-        bail!("python suite {suite}: {status}\nlog of the process:\n{}", process.log().join("\n"));
-    }
+    driver::run(&mut program, &mut process).with_context(|| format!("python suite {suite}"))?;
     println!("RAN interop python/{suite}");
     Ok(())
 }

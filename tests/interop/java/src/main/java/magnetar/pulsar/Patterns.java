@@ -30,6 +30,8 @@ final class Patterns {
                 .subscriptionTopicsMode(RegexSubscriptionMode.PersistentOnly)
                 .subscriptionInitialPosition(SubscriptionInitialPosition.Earliest)
                 .subscriptionType(SubscriptionType.Shared)
+                // An acknowledgement that nobody waits for may be lost in a restart, and its message comes again.
+                .isAckReceiptEnabled(true)
                 .subscriptionName("s")
                 .subscribe();
         expect(consumer, base + "-a", 3);
@@ -57,6 +59,8 @@ final class Patterns {
                 .subscriptionTopicsMode(RegexSubscriptionMode.PersistentOnly)
                 .subscriptionInitialPosition(SubscriptionInitialPosition.Earliest)
                 .subscriptionType(SubscriptionType.Shared)
+                // An acknowledgement that nobody waits for may be lost in a restart, and its message comes again.
+                .isAckReceiptEnabled(true)
                 .subscriptionName("s")
                 .subscribe();
         send(broker, base + "-a", 3);
