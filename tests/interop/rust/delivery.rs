@@ -132,14 +132,18 @@ async fn a_restart_of_the_broker_is_survived_by_producer_and_consumer() -> Resul
     receipt.await?;
     let mut rest = BTreeSet::new();
     while !rest.contains("after") {
-        let Ok(message) = receive(&mut consumer).await else {
-            // The crate's consumer gives up when its own retries run out before the broker is back: then it is for the
-            // application to subscribe again.
-            consumer = fixture.consumer("restart", SubType::Exclusive, "a").await?;
-            continue;
+        let acknowledged = match receive(&mut consumer).await {
+            Ok(message) => {
+                rest.insert(text(&message));
+                consumer.ack(&message).await.is_ok()
+            }
+            Err(_) => false,
         };
-        rest.insert(text(&message));
-        consumer.ack(&message).await?;
+        if !acknowledged {
+            // The crate's consumer gives up when its own retries run out before the broker is back, which may show at an
+            // acknowledgement too: then it is for the application to subscribe again.
+            consumer = fixture.consumer("restart", SubType::Exclusive, "a").await?;
+        }
     }
     assert!(texts(10)[5..].iter().all(|text| rest.contains(text)), "{rest:?}");
     Ok(())
