@@ -30,6 +30,9 @@ const UNSENT_BYTES_MAX: usize = 4 << 20;
 /// Bodies below this are copied behind their header: cheaper than one more slice in a vectored write.
 const COPY_BYTES_MAX: usize = 2 << 10;
 
+/// Where what is copied goes on in memory of its own, instead of moving everything into more of it.
+const TAIL_BYTES_MAX: usize = 64 << 10;
+
 /// More than this is left to the connection's task: the thread that queues has better things to do than to copy it.
 const WRITE_NOW_BYTES_MAX: usize = 2 << 10;
 
@@ -74,14 +77,22 @@ impl Queue {
     pub(super) fn push(&mut self, encode: impl FnOnce(&mut BytesMut), body: Option<Bytes>) -> usize {
         let before = self.tail.len();
         encode(&mut self.tail);
-        let encoded = self.tail.len() - before;
-        let Some(body) = body else { return encoded };
-        let bytes = encoded + body.len();
-        if body.len() < COPY_BYTES_MAX {
-            self.tail.extend_from_slice(&body);
-        } else {
-            self.chunks.push_back(self.tail.split().freeze());
-            self.chunks.push_back(body);
+        let mut bytes = self.tail.len() - before;
+        match body {
+            Some(body) if body.len() < COPY_BYTES_MAX => {
+                bytes += body.len();
+                self.tail.extend_from_slice(&body);
+            }
+            Some(body) => {
+                bytes += body.len();
+                self.chunks.push_back(self.tail.split().freeze());
+                self.chunks.push_back(body);
+            }
+            None => {}
+        }
+        if self.tail.len() > TAIL_BYTES_MAX - COPY_BYTES_MAX {
+            let full = std::mem::replace(&mut self.tail, BytesMut::with_capacity(TAIL_BYTES_MAX));
+            self.chunks.push_back(full.freeze());
         }
         bytes
     }
@@ -384,13 +395,15 @@ mod tests {
         let (ledger_id, first_entry) = (LedgerId(1), EntryId(2));
         let bodies = [1, COPY_BYTES_MAX].map(|bytes| Bytes::from(vec![8; bytes])).to_vec();
         let batch = Response::BatchRead { code: Code::Ok, ledger_id, first_entry, request_id: 3, bodies };
-        let responses = [found(1), found(COPY_BYTES_MAX), batch, found(0)];
+        let mut responses = vec![found(1), found(COPY_BYTES_MAX), batch, found(0)];
+        // More than fits in one piece of memory, with a body between that is not copied.
+        responses.extend((0..300).map(|n| found(if n == 200 { COPY_BYTES_MAX } else { 1000 + n })));
         let mut expected = BytesMut::new();
         for response in &responses {
             encode_response(response, &mut expected);
         }
         expected.extend_from_slice(b"frames");
-        outbound.push(responses.map(Answer::V2), None);
+        outbound.push(responses.into_iter().map(Answer::V2), None);
         outbound.push_frames(b"frames");
         let mut chunks = outbound.take().await.unwrap().chunks;
         assert_eq!(chunks.copy_to_bytes(chunks.remaining()), expected);
