@@ -13,9 +13,11 @@
 //! instead of being answered. Single cold entries cost the same either way (a 4 KiB read: p50 95–116 µs), but the page
 //! cache keeps the hot ones for nothing.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use bytes::{Buf, Bytes};
 use magnetar_common::storage::{ALIGNMENT, align_up};
-use std::sync::Arc;
 
 use super::format::{SLOT_BYTES, decode_entry};
 use super::reader::{Log, Unreadable};
@@ -23,6 +25,10 @@ use crate::cache::Buffers;
 
 /// Slots read at once at most; with the byte limit of a read this bounds what one read may ask of the disk.
 const SLOTS_MAX: u64 = 4096;
+
+/// Who reads on finds slots in the page cache: half to one and a half times this many bytes are asked for ahead. Without
+/// them each extent would wait behind those that are being read, before the next could begin.
+const SLOTS_AHEAD_BYTES: u64 = 32 << 10;
 
 /// From here on a read goes past the page cache: below, one system call more costs more than it saves.
 const DIRECT_BYTES_MIN: u64 = 64 << 10;
@@ -81,6 +87,12 @@ impl Log {
         if ends.is_empty() || end - start > u64::from(u32::MAX) {
             return Err(damaged(slot_at));
         }
+        if wanted > 1 {
+            let next = slot_at + (ends.len() * SLOT_BYTES) as u64;
+            if let Some(slots) = slots_ahead(slot_at..next, self.runs_at) {
+                self.file.expect_read(slots);
+            }
+        }
         Ok(Extent { start, ends })
     }
 
@@ -120,5 +132,36 @@ impl Log {
         let mut bytes = vec![0; (extent.end() - extent.start) as usize];
         self.file.read_exact_at(&mut bytes, extent.start)?;
         Ok(bytes.into())
+    }
+}
+
+/// What to ask for ahead after slots at `read` were of use: something once in every so many bytes.
+fn slots_ahead(read: Range<u64>, end: u64) -> Option<Range<u64>> {
+    let step = read.end / SLOTS_AHEAD_BYTES;
+    let ahead = ((step + 1) * SLOTS_AHEAD_BYTES).min(end)..((step + 3) * SLOTS_AHEAD_BYTES).min(end);
+    (read.start / SLOTS_AHEAD_BYTES < step && !ahead.is_empty()).then_some(ahead)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_asked_for_once_and_before_a_reader_comes_there() {
+        const END: u64 = 10 * SLOTS_AHEAD_BYTES + 77;
+        for step in [8, 1000 * 8, SLOTS_AHEAD_BYTES] {
+            let (mut read, mut asked) = (5000, Vec::new());
+            while read + step < END {
+                let whole = read..(read + SLOTS_AHEAD_BYTES).min(END);
+                // The first ones are expected by nobody.
+                let first = asked.first().map_or(END, |slots: &Range<u64>| slots.start);
+                let expected = |at: u64| at < first || asked.iter().any(|slots| slots.contains(&at));
+                assert!(expected(whole.start) && expected(whole.end - 1), "{whole:?} of {asked:?}");
+                asked.extend(slots_ahead(read..read + step, END));
+                read += step;
+            }
+            assert!(asked.len() <= 11, "{asked:?}");
+            assert_eq!(asked.last().map(|slots| slots.end), Some(END));
+        }
     }
 }

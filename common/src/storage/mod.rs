@@ -12,6 +12,7 @@ pub use memory::{MemoryStorage, Unsynced};
 pub use real::RealStorage;
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -104,6 +105,9 @@ pub trait File: Send + Sync + 'static {
     /// Tells that reads come in no order: each brings into the page cache what it asks for and nothing around it. A
     /// hint: it cannot fail.
     fn expect_random_reads(&self) {}
+    /// Tells that these bytes will be read soon: they begin to come into the page cache, and the caller does not wait for
+    /// them. A hint: it cannot fail.
+    fn expect_read(&self, _bytes: Range<u64>) {}
     /// Whether reads and writes go past the page cache.
     fn is_direct(&self) -> bool {
         false

@@ -5,6 +5,8 @@ use rustix::fs::OFlags;
 use rustix::io::{Errno, ReadWriteFlags};
 use std::fs;
 use std::io;
+use std::num::NonZeroU64;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
@@ -157,6 +159,11 @@ impl File for fs::File {
     fn expect_random_reads(&self) {
         // A file system without the advice reads ahead as it likes.
         let _ = rustix::fs::fadvise(self, 0, None, rustix::fs::Advice::Random);
+    }
+
+    fn expect_read(&self, bytes: Range<u64>) {
+        let Some(length) = bytes.end.checked_sub(bytes.start).and_then(NonZeroU64::new) else { return };
+        let _ = rustix::fs::fadvise(self, bytes.start, Some(length), rustix::fs::Advice::WillNeed);
     }
 
     fn truncate(&self, length: u64) -> io::Result<()> {
