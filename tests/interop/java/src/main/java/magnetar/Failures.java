@@ -3,6 +3,7 @@ package magnetar;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.TimeUnit;
 import org.apache.bookkeeper.client.BookKeeper;
 import org.apache.bookkeeper.client.LedgerHandle;
 import org.apache.bookkeeper.net.BookieId;
@@ -28,9 +29,16 @@ final class Failures {
         for (CompletableFuture<Long> add : added) {
             Ledgers.wait(add);
         }
+        // The other two may confirm everything before the client has noticed: it looks for another bookie at the next add.
+        long count = COUNT;
+        long end = System.nanoTime() + TimeUnit.SECONDS.toNanos(30);
+        while (Ledgers.lastEnsemble(ledger).contains(before.get(0))) {
+            Check.that("the dead bookie is replaced: " + before, System.nanoTime() < end);
+            Ledgers.write(ledger, count++, 1);
+        }
         List<BookieId> after = Ledgers.lastEnsemble(ledger);
-        Check.that("the dead bookie is replaced: " + before + " " + after, !after.contains(before.get(0)));
-        Ledgers.write(ledger, COUNT, 10);
+        Ledgers.write(ledger, count, 10);
+        count += 10;
         ledger.close();
 
         // All at once, as when the power fails, but for the one that is down already.
@@ -39,7 +47,7 @@ final class Failures {
         all.add(before.get(0));
         cluster.restart(all);
         LedgerHandle again = Ledgers.recover(cluster.client(), ledger.getId());
-        Check.equal("last entry", COUNT + 9L, again.getLastAddConfirmed());
-        Ledgers.read(again, 0, COUNT + 9);
+        Check.equal("last entry", count - 1, again.getLastAddConfirmed());
+        Ledgers.read(again, 0, count - 1);
     }
 }
