@@ -26,8 +26,9 @@ use crate::cache::Buffers;
 /// Slots read at once at most; with the byte limit of a read this bounds what one read may ask of the disk.
 const SLOTS_MAX: u64 = 4096;
 
-/// Who reads on finds slots in the page cache: half to one and a half times this many bytes are asked for ahead. Without
-/// them each extent would wait behind those that are being read, before the next could begin.
+/// Who reads on finds slots in the page cache: two to three times this many bytes are asked for ahead, whenever a reader
+/// has come so far again. Without them each extent would wait behind those that are being read, before the next could
+/// begin.
 const SLOTS_AHEAD_BYTES: u64 = 32 << 10;
 
 /// From here on a read goes past the page cache: below, one system call more costs more than it saves.
@@ -90,7 +91,7 @@ impl Log {
         if wanted > 1 {
             let next = slot_at + (ends.len() * SLOT_BYTES) as u64;
             if let Some(slots) = slots_ahead(slot_at..next, self.runs_at) {
-                self.file.expect_read(slots);
+                self.expect_slots(slots);
             }
         }
         Ok(Extent { start, ends })
@@ -135,7 +136,8 @@ impl Log {
     }
 }
 
-/// What to ask for ahead after slots at `read` were of use: something once in every so many bytes.
+/// What to ask for ahead after slots at `read` were of use, once in every so many bytes. Half of it was asked for the last
+/// time, if there was one, and costs nothing again.
 fn slots_ahead(read: Range<u64>, end: u64) -> Option<Range<u64>> {
     let step = read.end / SLOTS_AHEAD_BYTES;
     let ahead = ((step + 1) * SLOTS_AHEAD_BYTES).min(end)..((step + 3) * SLOTS_AHEAD_BYTES).min(end);
@@ -147,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slots_are_asked_for_once_and_before_a_reader_comes_there() {
+    fn slots_are_asked_for_now_and_then_and_before_a_reader_comes_there() {
         const END: u64 = 10 * SLOTS_AHEAD_BYTES + 77;
         for step in [8, 1000 * 8, SLOTS_AHEAD_BYTES] {
             let (mut read, mut asked) = (5000, Vec::new());

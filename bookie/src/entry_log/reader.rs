@@ -1,6 +1,7 @@
 //! Opens a sealed entry log and reads its runs. How entries are read from it: see `extent`.
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -193,6 +194,14 @@ impl Log {
     /// Entries lie before the slots, or, where nothing else is known, before the end of the file.
     pub(super) fn entries_end(&self) -> u64 {
         if self.rebuilt.is_some() { self.bytes } else { self.slots_at }
+    }
+
+    /// Tells that slots in these bytes of the file will be read soon.
+    pub(super) fn expect_slots(&self, bytes: Range<u64>) {
+        // Rebuilt ones are in memory.
+        if self.rebuilt.is_none() {
+            self.file.expect_read(bytes);
+        }
     }
 
     /// Fills `slots` with whole slots from the one at `slot_at` on.
