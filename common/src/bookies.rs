@@ -15,7 +15,7 @@ use prost::Message;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// The protocol name that BookKeeper's clients look for.
 const BOOKIE_PROTOCOL: &str = "bookie-rpc";
@@ -25,6 +25,8 @@ const RACK: &str = "rack";
 const TLS: &str = "tls";
 /// How long a failed listing waits for the store to come back: short beside a ledger client's patience with a bookie.
 const RETRY: Duration = Duration::from_secs(1);
+/// Who wants a new list waits beyond so many others.
+const ASKING_MAX: usize = 16;
 
 /// Where a bookie is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,7 +161,11 @@ impl Bookies {
 #[derive(Clone, Debug)]
 pub struct BookieDirectory {
     bookies: watch::Receiver<Arc<Bookies>>,
+    ask: mpsc::Sender<Ask>,
 }
+
+/// Somebody waits for a list that is read from now on.
+type Ask = oneshot::Sender<Result<(), MetadataError>>;
 
 impl BookieDirectory {
     /// Lists the bookies and keeps following them. Must be called within a tokio runtime with its timer on.
@@ -167,11 +173,21 @@ impl BookieDirectory {
         let watch = store.watch(layout::BOOKIES);
         let mut list = Listing { store, registrations: 0, before: Arc::default() };
         let (sender, bookies) = watch::channel(list.again().await?);
-        tokio::spawn(keep_following(list, watch, sender));
-        Ok(Self { bookies })
+        let (ask, asked) = mpsc::channel(ASKING_MAX);
+        tokio::spawn(keep_following(list, watch, asked, sender));
+        Ok(Self { bookies, ask })
     }
 
-    /// The bookies as of now.
+    /// Reads the list again, now: afterwards the directory is no older than this call. Without it, what others have written
+    /// of a bookie may be newer than what is known of it here. Cancel-safe.
+    pub async fn refresh(&self) -> Result<(), MetadataError> {
+        let (ask, answer) = oneshot::channel();
+        let ended = || MetadataError::Unavailable("the bookies are not followed any more".into());
+        self.ask.send(ask).await.map_err(|_| ended())?;
+        answer.await.map_err(|_| ended())?
+    }
+
+    /// The bookies as of now, as far as changes have been told.
     pub fn now(&self) -> Arc<Bookies> {
         self.bookies.borrow().clone()
     }
@@ -201,9 +217,15 @@ impl BookieDirectory {
     }
 }
 
-async fn keep_following(mut list: Listing, mut watch: Watch, sender: watch::Sender<Arc<Bookies>>) {
+async fn keep_following(
+    mut list: Listing,
+    mut watch: Watch,
+    mut asked: mpsc::Receiver<Ask>,
+    sender: watch::Sender<Arc<Bookies>>,
+) {
     let mut stale = false;
     loop {
+        let mut asking = Vec::new();
         let changed = async {
             // A list that could not be read is tried again even if nothing more changes.
             let wait = if stale { RETRY } else { Duration::MAX };
@@ -214,16 +236,22 @@ async fn keep_following(mut list: Listing, mut watch: Watch, sender: watch::Send
         };
         tokio::select! {
             alive = changed => if !alive { return },
+            Some(ask) = asked.recv() => asking.push(ask),
             () = sender.closed() => return,
         }
         // Whatever changed: the list is short, and listing again is right for every kind of event. What has gathered
         // meanwhile is answered by the same list.
         while watch.next().now_or_never().flatten().is_some() {}
+        asking.extend(std::iter::from_fn(|| asked.try_recv().ok()));
         let listed = list.again().await;
         stale = listed.is_err();
-        match listed {
-            Ok(bookies) => drop(sender.send_replace(bookies)),
-            Err(error) => tracing::warn!(%error, "cannot list the bookies; keeping the last list"),
+        let answer = listed.map(|bookies| drop(sender.send_replace(bookies)));
+        if let Err(error) = &answer {
+            tracing::warn!(%error, "cannot list the bookies; keeping the last list");
+        }
+        for ask in asking {
+            // Who does not wait any more needs no answer.
+            let _ = ask.send(answer.clone());
         }
     }
 }
@@ -338,6 +366,23 @@ mod tests {
         }
         assert_ne!(directory.now().registration(&one), first.registration(&one));
         assert_eq!(directory.now().registration(&other), first.registration(&other));
+    }
+
+    #[tokio::test]
+    async fn what_is_refreshed_does_not_wait_for_news() {
+        let store: SharedMetadata = Arc::new(MemoryStore::new());
+        let directory = BookieDirectory::follow(store.clone()).await.expect("a directory");
+        let id = BookieId::new("b1").expect("an id");
+        let info = ServiceInfo { host: "h".into(), port: 3181, tls: false, rack: None };
+        let lease = store.grant_lease(Duration::from_secs(9)).await.expect("a lease");
+        register(&store, &id, &info, lease.id()).await.expect("register");
+        assert!(!directory.now().is_registered(&id), "nobody has had the time to tell");
+        directory.refresh().await.expect("read");
+        assert!(directory.now().is_registered(&id));
+        store.delete(&layout::bookie(&id), Expect::Any).await.expect("delete");
+        let (one, other) = tokio::join!(directory.refresh(), directory.refresh());
+        assert_eq!((one, other), (Ok(()), Ok(())));
+        assert!(!directory.now().is_registered(&id));
     }
 
     #[test]

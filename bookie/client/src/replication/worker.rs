@@ -104,6 +104,9 @@ impl Worker {
         if let Some((mark, version)) = self.queue.get(ledger).await? {
             let draining = drain::draining(self.client.metadata_store()).await?;
             let draining: Vec<BookieId> = draining.into_iter().collect();
+            // The auditor may know that a bookie has left before it is heard of here. One that ends still answers for a
+            // while, and the mark that its copies are sound would be the last that anybody looks at.
+            self.client.directory().refresh().await?;
             let repair = Repair {
                 client: &self.client,
                 metrics: &self.metrics,

@@ -1,14 +1,17 @@
 //! Lost copies made again, over real bookies and the metadata store in memory.
 
 use crate::cluster::{Cluster, append, options, payloads, read_all};
+use crate::silent::Silent;
 use magnetar_common::Environment;
 use magnetar_common::clock::{Clock, ManualClock, SystemClock};
+use magnetar_common::layout;
 use magnetar_common::metadata::{Expect, SharedMetadata};
 use magnetar_ledger::replication::{AutoRecovery, Damaged, Settings, drain, rejoin, status};
 use magnetar_ledger::{Client, ClientConfig, LedgerOptions};
 use magnetar_proto::bookkeeper::BookieId;
 use magnetar_proto::bookkeeper::metadata_format::{LedgerMetadata, LedgerState};
 use magnetar_proto::bookkeeper::paths::ledger_path;
+use magnetar_proto::bookkeeper::underreplication::{Mark, mark_path};
 use magnetar_proto::ids::LedgerId;
 use std::time::Duration;
 
@@ -110,6 +113,28 @@ async fn what_a_lost_bookie_held_is_copied_and_abandoned_ledgers_are_closed() {
     assert!(text.contains("auditor_is_leader 1") && text.contains("auditor_is_leader 0"), "{text}");
     recovery.stop().await;
     other.stop().await;
+}
+
+/// Asked, it would still say that it has everything: the mark went, and nobody looked at the ledger again for an hour.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bookie_that_left_unheard_and_still_answers_is_replaced() {
+    let mut cluster = Cluster::start(3).await;
+    let ledger = written(&cluster, options(), 20).await;
+    let lost = Cluster::id(0);
+    let deaf = Silent::over(&cluster.metadata);
+    deaf.tell_nothing_of_bookies();
+    cluster.start_bookie(3).await;
+    let client = Cluster::client(&(deaf as SharedMetadata)).await;
+    cluster.metadata.delete(&layout::bookie(&lost), Expect::Any).await.expect("unregistered");
+    let mark = Mark { replicas: [lost.as_str().to_owned()].into(), ..Mark::default() };
+    cluster.metadata.put(&mark_path(ledger), mark.encode().into(), Expect::Missing).await.expect("marked");
+    let recovery =
+        AutoRecovery::start(client, Cluster::id(1), impatient(), undamaged()).await.expect("started");
+    until("unmarked", async || !is_marked(&cluster.metadata, ledger).await).await;
+    assert!(cluster.holds(0, ledger, 7).await, "it answers");
+    assert!(!names(&cluster, ledger, &lost).await, "replaced");
+    assert_complete(&cluster, ledger).await;
+    recovery.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

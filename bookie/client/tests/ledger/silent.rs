@@ -1,6 +1,8 @@
-//! A metadata store that can be told to fall silent: wholly, or only after it has carried out what it was told to write.
+//! A metadata store that can be told to fall silent: wholly, or only after it has carried out what it was told to write, or
+//! only about bookies that come and go.
 
 use futures_util::future::BoxFuture;
+use magnetar_common::layout;
 use magnetar_common::metadata::{
     Lease, MetadataError, MetadataStore, Op, Result, SharedMetadata, Value, Version, Watch,
 };
@@ -13,14 +15,15 @@ pub(crate) struct Silent {
     inner: SharedMetadata,
     reads: AtomicBool,
     writes: AtomicBool,
+    bookies: AtomicBool,
     /// A write was carried out and its answer lost.
     pub(crate) lost_answer: Notify,
 }
 
 impl Silent {
     pub(crate) fn over(inner: &SharedMetadata) -> Arc<Self> {
-        let (reads, writes) = (AtomicBool::new(false), AtomicBool::new(false));
-        Arc::new(Self { inner: inner.clone(), reads, writes, lost_answer: Notify::new() })
+        let [reads, writes, bookies] = std::array::from_fn(|_| AtomicBool::new(false));
+        Arc::new(Self { inner: inner.clone(), reads, writes, bookies, lost_answer: Notify::new() })
     }
 
     /// Nothing is answered, and nothing is written.
@@ -32,6 +35,11 @@ impl Silent {
     /// Writes are carried out, and from the first of them on nothing is answered.
     pub(crate) fn lose_answers_of_writes(&self) {
         self.writes.store(true, Ordering::SeqCst);
+    }
+
+    /// Who begins to watch from now on is told of no bookie that comes or goes.
+    pub(crate) fn tell_nothing_of_bookies(&self) {
+        self.bookies.store(true, Ordering::SeqCst);
     }
 
     pub(crate) fn speak(&self) {
@@ -84,7 +92,8 @@ impl MetadataStore for Silent {
     }
 
     fn watch(&self, prefix: &str) -> Watch {
-        self.inner.watch(prefix)
+        let untold = prefix == layout::BOOKIES && self.bookies.load(Ordering::SeqCst);
+        self.inner.watch(if untold { "/nothing" } else { prefix })
     }
 
     fn grant_lease(&self, ttl: Duration) -> BoxFuture<'_, Result<Lease>> {
