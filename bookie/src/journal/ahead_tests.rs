@@ -4,9 +4,10 @@ use std::io;
 use std::path::Path;
 use std::sync::mpsc;
 
-use magnetar_common::storage::{MemoryStorage, RealStorage, Unsynced};
+use magnetar_common::storage::{AlignedBuffer, MemoryStorage, RealStorage, Unsynced};
 
-use super::ahead::Wanted;
+use super::ahead::{Ahead, AheadOwner, Wanted};
+use super::device::{Batch, Device};
 use super::record::Record;
 use super::segment::file_name;
 use super::*;
@@ -132,4 +133,59 @@ fn without_space_for_it_the_next_segment_is_made_when_its_turn_comes() {
     journal.batches(HALF + 1..=WHOLE + 5);
     assert_eq!(journal.journal.files.live_segments(), [1, 2]);
     assert_eq!(replayed(&storage, dir).1, records(WHOLE + 5));
+}
+
+/// A device beside whose batch the next segment's file is made.
+struct Beside {
+    disk: MemoryStorage,
+    fails: bool,
+    ahead: Arc<Ahead>,
+    batch: Option<AlignedBuffer>,
+}
+
+impl Device for Beside {
+    fn depth(&self) -> usize {
+        1
+    }
+
+    fn is_direct(&self) -> bool {
+        true
+    }
+
+    fn begin(&mut self, batch: Batch) -> io::Result<()> {
+        self.batch = Some(batch.bytes);
+        Ok(())
+    }
+
+    fn finish(&mut self) -> io::Result<AlignedBuffer> {
+        if self.fails {
+            self.disk.fail_nth_sync(1);
+        }
+        self.ahead.want(Wanted { instance: instance(), segment: 2, filled: false });
+        Ok(self.batch.take().unwrap())
+    }
+}
+
+/// A clean end went well with a failed sync behind it.
+#[test]
+fn what_fails_beside_the_last_batch_is_a_failure_of_the_journal() {
+    for fails in [false, true] {
+        let disk = MemoryStorage::new();
+        let dir = Path::new("/journal");
+        disk.create_dir_all(dir).unwrap();
+        let queue = Arc::new(queue::Queue::new(1));
+        let storage: Arc<dyn Storage> = Arc::new(disk.clone());
+        let files = Arc::new(files::Files::new(storage, dir, true, vec![], vec![], 1));
+        let ahead = Arc::new(Ahead::new(files.clone(), SEGMENT, false));
+        let device = Box::new(Beside { disk, fails, ahead: ahead.clone(), batch: None });
+        let mut writer =
+            Writer::new(queue.clone(), files, device, instance(), SEGMENT, crate::testing::metrics());
+        writer.prepare_with(AheadOwner(ahead));
+        writer.roll(1, 1).unwrap();
+        queue.push(Submission { records: vec![record(1)], token: Some(1) });
+        queue.stop();
+        let mut completed = Vec::new();
+        assert_eq!(writer.run(&mut |tokens| completed.append(tokens)).is_err(), fails);
+        assert_eq!(completed, [1]);
+    }
 }

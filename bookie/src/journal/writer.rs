@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use magnetar_common::storage::AlignedBuffer;
+use magnetar_common::storage::{AlignedBuffer, File};
 
 use super::active::Active;
 use super::ahead::{AheadOwner, Wanted};
@@ -93,7 +93,8 @@ impl<T> Writer<T> {
         let mut batch = Vec::new();
         loop {
             if self.under_way.is_empty() && !self.queue.take(&mut batch) {
-                return Ok(());
+                // What failed beside the last batch is a failure, too, although no batch comes that would notice.
+                return self.take_prepared().map(drop);
             }
             self.round(&mut batch, complete)?;
         }
@@ -216,14 +217,17 @@ impl<T> Writer<T> {
         assert!(self.under_way.is_empty(), "a segment's header says that everything before it is durable");
         let since = self.metrics.now();
         let header = SegmentHeader { instance: self.instance, segment, first_sequence };
-        let prepared = self.ahead.as_ref().map_or(Ok(None), |AheadOwner(ahead)| ahead.take());
-        let begun = prepared.and_then(|prepared| self.files.begin(&header, prepared));
+        let begun = self.take_prepared().and_then(|prepared| self.files.begin(&header, prepared));
         self.metrics.journal.began_segment(self.metrics.now() - since, &begun);
         let (file, first_record) = begun?;
         self.active = Some(Active::new(segment, file, first_record)?);
         self.wanted = false;
         self.next_sequence = first_sequence;
         Ok(())
+    }
+
+    fn take_prepared(&self) -> io::Result<Option<Arc<dyn File>>> {
+        self.ahead.as_ref().map_or(Ok(None), |AheadOwner(ahead)| ahead.take())
     }
 
     fn encode(&mut self, batch: &[Submission<T>], bytes: &mut AlignedBuffer) {
