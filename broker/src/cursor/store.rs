@@ -123,12 +123,18 @@ impl CursorStore {
         Ok(())
     }
 
-    /// Deletes the cursor; durable when this returns.
-    pub async fn delete(mut self) -> Result<(), CursorError> {
+    /// Deletes the cursor; durable when this returns. After an error that is not final it may be there still, and this or
+    /// any other operation be tried.
+    pub async fn delete(&mut self) -> Result<(), CursorError> {
         *self.writer.get_mut() = None;
         match self.env.metadata.delete(&self.key, Expect::Version(self.version)).await {
             Ok(()) | Err(MetadataError::NotFound { .. }) => {}
-            Err(MetadataError::Conflict { .. }) => return Err(CursorError::Fenced(self.name)),
+            Err(MetadataError::Conflict { .. }) => {
+                // Gone is gone, by an earlier try whose answer was lost or by somebody else's.
+                if self.env.metadata.get(&self.key).await?.is_some() {
+                    return Err(CursorError::Fenced(self.name.clone()));
+                }
+            }
             Err(error) => return Err(error.into()),
         }
         if let Some(ledger) = self.ledger.take() {

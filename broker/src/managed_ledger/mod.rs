@@ -27,7 +27,7 @@ mod handover_tests;
 #[cfg(test)]
 pub(crate) mod test_cluster;
 #[cfg(test)]
-mod test_store;
+pub(crate) mod test_store;
 #[cfg(test)]
 mod tests;
 

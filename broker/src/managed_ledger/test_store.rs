@@ -10,11 +10,11 @@ use std::time::Duration;
 type Answer<'a, T> = BoxFuture<'a, Result<T, MetadataError>>;
 
 /// A store that this owner loses after some transactions; of the one that it was lost at, it never hears.
-pub(super) struct Lost {
-    pub(super) store: SharedMetadata,
-    pub(super) left: AtomicUsize,
+pub(crate) struct Lost {
+    pub(crate) store: SharedMetadata,
+    pub(crate) left: AtomicUsize,
     /// Whether the last one was applied.
-    pub(super) applies: bool,
+    pub(crate) applies: bool,
 }
 
 impl MetadataStore for Lost {

@@ -126,7 +126,7 @@ impl Topic {
             compaction.delete(&self.env.managed_ledgers.ledgers, &of).await?;
         }
         for (_, state) in self.subscriptions {
-            if let Some(durability) = state.durability {
+            if let Some(mut durability) = state.durability {
                 durability.delete().await?;
             }
         }

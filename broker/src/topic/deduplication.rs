@@ -14,7 +14,7 @@ use super::error::TopicError;
 use super::reads::parse;
 use super::request::Name;
 use super::sequences::{Numbered, Sequences};
-use crate::cursor::{Cursor, CursorStore};
+use crate::cursor::{Cursor, CursorError, CursorStore};
 use crate::managed_ledger::{LedgerList, MarkDelete};
 use magnetar_proto::ids::Position;
 use magnetar_proto::pulsar::message::Summary;
@@ -78,7 +78,7 @@ impl Deduplication {
     }
 
     /// Deletes the cursor; durable when this returns.
-    pub(crate) async fn delete(self) -> Result<(), TopicError> {
+    pub(crate) async fn delete(mut self) -> Result<(), TopicError> {
         self.durability.delete().await
     }
 
@@ -101,7 +101,7 @@ impl Topic {
         store: CursorStore,
         cursor: Cursor,
     ) -> Result<(), TopicError> {
-        let durability = Durability::new(store, cursor.mark_delete());
+        let mut durability = Durability::new(store, cursor.mark_delete());
         if !self.policies.deduplication {
             return durability.delete().await;
         }
@@ -143,9 +143,19 @@ impl Topic {
                 let cursor = Cursor::new(self.ml.ledgers().latest());
                 let (env, config) = (&self.env.managed_ledgers, &self.env.config);
                 let (snapshot, mark) = (cursor.snapshot(), cursor.mark_delete());
-                let store =
-                    CursorStore::create(env, config, self.ml.name(), CURSOR, snapshot, Default::default());
-                let store = store.await.map_err(|error| TopicError::Metadata(error.to_string()))?;
+                let failed = |error: CursorError| TopicError::Metadata(error.to_string());
+                let name = self.ml.name();
+                let store = CursorStore::create(env, config, name, CURSOR, snapshot, Default::default());
+                let store = match store.await {
+                    // See `Topic::create_durable`.
+                    Err(CursorError::Exists(_)) => {
+                        let list = self.ml.ledgers();
+                        let found = CursorStore::recover(env, config, name, CURSOR, None, list).await;
+                        let (store, cursor, _) = found.map_err(failed)?;
+                        return self.recover_deduplication(store, cursor).await;
+                    }
+                    created => created.map_err(failed)?,
+                };
                 self.deduplication = Some(Deduplication {
                     sequences: Sequences::default(),
                     cursor,

@@ -242,11 +242,12 @@ impl Durability {
         Ok(())
     }
 
-    /// Deletes the cursor; durable when this returns.
-    pub(crate) async fn delete(mut self) -> Result<(), TopicError> {
+    /// Deletes the cursor; durable when this returns. After an error it may be there still: then it counts as before, and
+    /// this may be tried again.
+    pub(crate) async fn delete(&mut self) -> Result<(), TopicError> {
         // Whether the last write succeeded does not matter any more.
         let _ = self.on_stored(Duration::ZERO).await;
-        let Some(store) = self.store.take() else { return Err(TopicError::closed()) };
+        let Some(store) = &mut self.store else { return Err(TopicError::closed()) };
         store.delete().await.map_err(|error| TopicError::Persistence(error.to_string()))
     }
 }

@@ -19,7 +19,7 @@ use super::request::{
     ConsumerKey, InitialPosition, KeySharedPolicy, Name, StartPosition, Subscribe, SubscriptionType,
 };
 use super::subscription::{Counters, Subscription, dispatcher};
-use crate::cursor::{Cursor, CursorStore};
+use crate::cursor::{Cursor, CursorError, CursorStore};
 use crate::dispatch::{ConsumerId, ConsumerSpec, JoinError};
 use crate::managed_ledger::MarkDelete;
 use magnetar_proto::ids::{LedgerId, Position};
@@ -154,13 +154,30 @@ impl Topic {
                 "the topic has as many subscriptions as its policies allow; delete one, or raise the limit";
             return Err(TopicError::NotAllowed(text.into()));
         }
+        self.has_room_for_subscription()?;
+        let failed = |error: CursorError| TopicError::Metadata(error.to_string());
         let cursor = Cursor::new(mark);
-        let (env, config) = (&self.env.managed_ledgers, &self.env.config);
-        let store =
-            CursorStore::create(env, config, self.ml.name(), name, cursor.snapshot(), properties.clone());
-        let store = store.await.map_err(|error| TopicError::Metadata(error.to_string()))?;
-        let durability = Durability::new(store, mark);
+        let (env, config, ml) = (&self.env.managed_ledgers, &self.env.config, self.ml.name());
+        let created = CursorStore::create(env, config, ml, name, cursor.snapshot(), properties.clone());
+        let (store, cursor, properties) = match created.await {
+            Ok(store) => (store, cursor, properties),
+            // It was made before by this owner, which never got the answer, or by an earlier one after this had listed the
+            // cursors. It is the one that is asked for, and nobody else would take it up before the topic is loaded anew.
+            Err(CursorError::Exists(_)) => {
+                let found = CursorStore::recover(env, config, ml, name, None, self.ml.ledgers()).await;
+                found.map_err(failed)?
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        let durability = Durability::new(store, cursor.mark_delete());
         self.insert_subscription(name, cursor, Some(durability), properties, kind)
+    }
+
+    fn has_room_for_subscription(&self) -> Result<(), TopicError> {
+        if self.subscriptions.len() >= SUBSCRIPTIONS_MAX {
+            return Err(TopicError::NotAllowed("the topic has too many subscriptions; delete some".into()));
+        }
+        Ok(())
     }
 
     pub(crate) fn insert_subscription(
@@ -171,9 +188,7 @@ impl Topic {
         properties: BTreeMap<String, String>,
         kind: SubscriptionType,
     ) -> Result<(), TopicError> {
-        if self.subscriptions.len() >= SUBSCRIPTIONS_MAX {
-            return Err(TopicError::NotAllowed("the topic has too many subscriptions; delete some".into()));
-        }
+        self.has_room_for_subscription()?;
         let key_shared = KeySharedPolicy::default();
         self.next_serial += 1;
         let limits = self.dispatch_limits();
@@ -291,20 +306,33 @@ impl Topic {
         if others && !force {
             return Err(busy("other consumers are connected to the subscription", None));
         }
+        self.delete_cursor(&name).await?;
         self.consumers.remove(&key);
         self.with_subscription(&name, |subscription, cx| subscription.remove_consumer(id, cx));
-        self.delete_subscription(&name).await
+        self.forget_subscription(&name);
+        Ok(())
     }
 
-    /// Deletes a subscription with its cursor; consumers are told to go.
+    /// Deletes a subscription with its cursor; consumers are told to go. After an error nothing has changed for anybody, and
+    /// it may be tried again.
     pub(crate) async fn delete_subscription(&mut self, name: &str) -> Result<(), TopicError> {
+        self.delete_cursor(name).await?;
+        self.forget_subscription(name);
+        Ok(())
+    }
+
+    /// As long as its cursor may be there still, a subscription holds its messages.
+    async fn delete_cursor(&mut self, name: &str) -> Result<(), TopicError> {
+        let durability = self.subscriptions.get_mut(name).and_then(|s| s.durability.as_mut());
+        let Some(durability) = durability else { return Ok(()) };
+        durability.delete().await
+    }
+
+    fn forget_subscription(&mut self, name: &str) {
         self.disconnect_consumers(name);
-        let Some(mut subscription) = self.subscriptions.remove(name) else { return Ok(()) };
+        self.subscriptions.remove(name);
         self.release_due = true;
-        let Some(durability) = subscription.durability.take() else { return Ok(()) };
-        let deleted = durability.delete().await;
         self.trim_due = true;
-        deleted
     }
 
     /// Sends CLOSE_CONSUMER to all consumers of a subscription and forgets them.

@@ -1,6 +1,9 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::support::*;
+use crate::managed_ledger::test_store::Lost;
 use crate::topic::*;
 use magnetar_proto::ids::Position;
 use magnetar_proto::pulsar::api::command_ack::AckType;
@@ -245,6 +248,54 @@ async fn administrators_skip_expire_peek_and_reset() {
     topic.close_consumer(consumer.consumer(0)).await.unwrap();
     topic.delete_subscription("s", false).await.unwrap();
     assert!(topic.subscriptions().await.unwrap().is_empty());
+}
+
+/// The world with a metadata store whose answers can be lost: the store counts the transactions that are answered.
+fn forgetful(world: &mut World, applies: bool) -> Arc<Lost> {
+    let store = Arc::clone(&world.env.managed_ledgers.metadata);
+    let lost = Arc::new(Lost { store, left: AtomicUsize::new(usize::MAX), applies });
+    world.env.managed_ledgers.metadata = lost.clone();
+    lost
+}
+
+/// The subscription could not be had any more before the topic was loaded again, and its messages were not kept for it.
+#[tokio::test]
+async fn a_subscription_whose_making_was_not_answered_is_there_at_the_next_try() {
+    let mut world = World::start().await;
+    let lost = forgetful(&mut world, true);
+    let topic = world.topic().await;
+    Peer::producing(&topic).await.send_all(numbers(0..3)).await;
+    lost.left.store(0, Ordering::Release);
+    let peer = Peer::new(&topic);
+    let refused = topic.subscribe(peer.subscribe(0, "s", SubscriptionType::Exclusive)).await;
+    assert!(matches!(refused, Err(TopicError::Metadata(_))), "{refused:?}");
+    lost.left.store(usize::MAX, Ordering::Release);
+    let mut peer = Peer::consuming(&topic, SubscriptionType::Exclusive).await;
+    assert_eq!(peer.texts(3).await, ["0", "1", "2"]);
+}
+
+/// It was forgotten at once, and came back with its backlog when the topic was loaded again.
+#[tokio::test]
+async fn a_subscription_that_could_not_be_deleted_is_there_still_and_can_be_deleted_again() {
+    for (applies, by_consumer) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut world = World::start().await;
+        let lost = forgetful(&mut world, applies);
+        let topic = world.topic().await;
+        let mut peer = Peer::consuming(&topic, SubscriptionType::Exclusive).await;
+        Peer::producing(&topic).await.send_all(numbers(0..2)).await;
+        lost.left.store(0, Ordering::Release);
+        let refused = match by_consumer {
+            true => topic.unsubscribe(peer.consumer(0), false).await,
+            false => topic.delete_subscription("s", true).await,
+        };
+        lost.left.store(usize::MAX, Ordering::Release);
+        assert!(matches!(refused, Err(TopicError::Persistence(_))), "{refused:?}");
+        assert_eq!(topic.subscriptions().await.unwrap(), ["s"]);
+        assert_eq!(peer.texts(2).await, ["0", "1"], "its consumer has not noticed");
+        topic.unsubscribe(peer.consumer(0), false).await.unwrap();
+        assert!(topic.subscriptions().await.unwrap().is_empty());
+        assert!(world.reload(&topic).await.subscriptions().await.unwrap().is_empty());
+    }
 }
 
 /// It used to wait for as long as the bookies were away, and its client with it.

@@ -1,7 +1,9 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::support::*;
+use crate::managed_ledger::test_store::Lost;
 use crate::policies::{Fixed, TopicPolicies};
 use crate::topic::*;
 use magnetar_common::budget::ByteBudget;
@@ -18,6 +20,26 @@ async fn with_deduplication() -> World {
 async fn connect(peer: &Peer) -> i64 {
     let request = AddProducer { name: Some("p".into()), ..peer.add_producer(0) };
     peer.topic.add_producer(request).await.unwrap().last_sequence_id
+}
+
+/// No producer could be let in any more before the topic was loaded again.
+#[tokio::test]
+async fn a_table_whose_making_was_not_answered_is_there_at_the_next_try() {
+    let mut world = with_deduplication().await;
+    let store = Arc::clone(&world.env.managed_ledgers.metadata);
+    let lost = Arc::new(Lost { store, left: AtomicUsize::new(usize::MAX), applies: true });
+    world.env.managed_ledgers.metadata = lost.clone();
+    let topic = open(world.env.clone(), TOPIC.parse().unwrap(), true).await.unwrap();
+    lost.left.store(0, Ordering::Release);
+    let mut peer = Peer::new(&topic);
+    let refused = topic.add_producer(peer.add_producer(0)).await;
+    assert!(matches!(refused, Err(TopicError::Metadata(_))), "{:?}", refused.err());
+    lost.left.store(usize::MAX, Ordering::Release);
+    connect(&peer).await;
+    send(&peer, 0);
+    peer.receipts(1).await;
+    let topic = world.reload(&topic).await;
+    assert_eq!(connect(&Peer::new(&topic)).await, 0);
 }
 
 fn send(peer: &Peer, sequence_id: u64) {
