@@ -41,8 +41,7 @@ fn payload(ledger: u64, entry: u64) -> Vec<u8> {
 }
 
 /// Adds to the ledgers from `first` on in turn, and fences one now and then, until the connection breaks.
-fn write(address: SocketAddr, first: u64, answers: &AtomicUsize) -> Result<Answered> {
-    let mut connection = Connection::connect(address)?;
+fn write(mut connection: Connection, first: u64, answers: &AtomicUsize) -> Result<Answered> {
     let (mut answered, mut in_flight, mut next) = (Answered::default(), 0, 0);
     loop {
         let mut requests = Vec::new();
@@ -118,8 +117,12 @@ fn a_bookie_killed_under_load_keeps_what_it_acknowledged() -> Result<()> {
         let answered = std::thread::scope(|scope| -> Result<Answered> {
             let answers = &answers;
             let first = |writer| (round * WRITERS + writer) * LEDGERS + 1;
-            let writers: Vec<_> = (0..WRITERS)
-                .map(|writer| scope.spawn(move || write(address, first(writer), answers)))
+            // All are connected before the first one writes: the kill may follow at once.
+            let connections: Vec<_> =
+                (0..WRITERS).map(|_| Connection::connect(address)).collect::<Result<_>>()?;
+            let writers: Vec<_> = (0..)
+                .zip(connections)
+                .map(|(writer, connection)| scope.spawn(move || write(connection, first(writer), answers)))
                 .collect();
             wait::until("answers", Duration::from_secs(60), || {
                 let ended = writers.iter().any(|writer| writer.is_finished());

@@ -15,7 +15,7 @@ use magnetar_tests::process::Standalone;
 use magnetar_tests::raw::Connection;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 const ROUNDS_PER_TOPIC: u64 = 20;
 /// Sends that may be unanswered at once: keeps many group commits under way when the kill comes.
@@ -83,10 +83,11 @@ fn publish(
 
 /// Consumes and acknowledges every other message with a receipt until the connection breaks, and checks that nothing
 /// confirmed earlier comes again.
-fn consume(address: &str, topic: &str, history: &Mutex<History>) -> Result<()> {
+fn consume(address: &str, topic: &str, history: &Mutex<History>, is_there: &AtomicBool) -> Result<()> {
     let mut connection = Connection::connect(address)?;
     connection.subscribe(1, topic, "half", SubType::Shared)?;
     connection.flow(1, PERMITS)?;
+    is_there.store(true, Ordering::Relaxed);
     let mut waiting = BTreeMap::new();
     loop {
         let Ok(frame) = connection.receive() else { return Ok(()) };
@@ -206,16 +207,16 @@ fn kills_lose_no_acknowledged_message_and_no_cursor_position() -> Result<()> {
 fn kill_once(process: &mut Standalone, round: u64, history: &Mutex<History>) -> Result<()> {
     let (first, topic) = ((round + 1) << 32, &topic(round));
     let address = &process.broker_address();
-    let receipts = &AtomicUsize::new(0);
+    let (receipts, is_there) = (&AtomicUsize::new(0), &AtomicBool::new(false));
     // Every round dies after another amount of work: from the first receipts to some thousands.
     let step = usize::try_from(round % ROUNDS_PER_TOPIC)?;
     let enough = 10 + step * step * 12;
     std::thread::scope(|scope| -> Result<()> {
         let publisher = scope.spawn(|| publish(address, topic, first, history, receipts));
-        let consumer = scope.spawn(|| consume(address, topic, history));
+        let consumer = scope.spawn(|| consume(address, topic, history, is_there));
         magnetar_tests::wait::until("receipts", std::time::Duration::from_secs(60), || {
-            (receipts.load(Ordering::Relaxed) >= enough || publisher.is_finished() || consumer.is_finished())
-                .then_some(())
+            let is_under_way = is_there.load(Ordering::Relaxed) && receipts.load(Ordering::Relaxed) >= enough;
+            (is_under_way || publisher.is_finished() || consumer.is_finished()).then_some(())
         });
         process.kill()?;
         publisher.join().expect("publisher")?;

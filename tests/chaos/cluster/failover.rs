@@ -58,6 +58,12 @@ fn spread(run: &Run) -> Result<()> {
 pub(super) fn unload(from: &Broker, bundle: &str, to: &Broker) -> Result<()> {
     let url = format!("{}/admin/v2/namespaces/{bundle}/unload?destinationBroker={}", from.http, to.id());
     let answer = magnetar_tests::http::put(&url, None)?;
-    ensure!(answer.status < 300, "unload {bundle}: {} {}", answer.status, answer.body);
+    // A conflict: the other broker was too busy to take it in time. It is free then, until somebody asks for a topic of it.
+    ensure!(
+        answer.status < 300 || answer.status == 409,
+        "unload {bundle}: {} {}",
+        answer.status,
+        answer.body
+    );
     Ok(())
 }

@@ -131,6 +131,9 @@ pub(super) async fn write(
 
 /// Reads and compares all entries up to `count`, which must be the ledger's.
 pub(super) async fn compare(reader: &Reader, count: u64) -> Result<()> {
+    if count == 0 {
+        return Ok(());
+    }
     ensure!(reader.last_entry() >= Some(EntryId(count - 1)), "lost: {:?} of {count}", reader.last_entry());
     let mut next = 0;
     while next < count {

@@ -44,8 +44,9 @@ fn hand_over(topic: &str, to: (&str, &str), from: &str) -> Result<()> {
     let url = format!("{}/lookup/v2/topic/{}?authoritative=true", to.1, topic.replace("://", "/"));
     wait::until("the new owner", PATIENCE, || http::get(&url).ok().filter(|answer| answer.status == 200));
     for http in [from, to.1] {
-        let owner = owner(http, topic)?;
-        ensure!(owner == to.0, "{http} says that {topic} is served by {owner}, not by {}", to.0);
+        wait::until("both brokers name the new owner", PATIENCE, || {
+            (owner(http, topic).ok()? == to.0).then_some(())
+        });
     }
     Ok(())
 }

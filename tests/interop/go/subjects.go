@@ -104,14 +104,17 @@ func delivery(b *broker) {
 	name := topic("delivery")
 	producer, consumer := b.producer(name, false), b.consumer(name, pulsar.Shared)
 	send(producer, numbered(0, count))
+	var refused pulsar.Message
 	for i := range count {
 		message := next(consumer)
 		if i%2 == 0 {
 			check(consumer.Ack(message))
 		} else if i == 1 {
-			consumer.Nack(message)
+			refused = message
 		}
 	}
+	// It may come again at any time from now on.
+	consumer.Nack(refused)
 	again := next(consumer)
 	equal("the refused one", "m1", string(again.Payload()))
 	equal("its redelivery count", uint32(1), again.RedeliveryCount())

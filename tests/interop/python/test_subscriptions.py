@@ -35,9 +35,9 @@ class Subscriptions(Case):
             producer = self.client.create_producer(name, **options)
             texts = [f"m{i}" for i in range(COUNT)]
             send_all(producer, texts)
-            for active, standby in ((first, second), (second, first)):
+            for active, standby in ((first, second), (second, first)) * 20:
                 try:
-                    message = active.receive(timeout_millis=1000)
+                    message = active.receive(timeout_millis=500)
                     break
                 except pulsar.Timeout:
                     continue

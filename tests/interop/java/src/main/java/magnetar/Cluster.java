@@ -50,6 +50,9 @@ final class Cluster {
         conf.setNettyMaxFrameSizeBytes(FRAME_BYTES);
         conf.setNumWorkerThreads(1);
         conf.setNumIOThreads(1);
+        // A bookie that is slow on a busy machine is not a failed one.
+        conf.setAddEntryTimeout(30);
+        conf.setReadEntryTimeout(30);
         conf.setEnableDigestTypeAutodetection(false);
         change.accept(conf);
         return BookKeeper.forConfig(conf).build();

@@ -38,7 +38,7 @@ final class Redelivery {
                 .topic(topic)
                 .subscriptionName("s")
                 .subscriptionType(SubscriptionType.Shared)
-                .ackTimeout(1, TimeUnit.SECONDS)
+                .ackTimeout(4, TimeUnit.SECONDS)
                 .ackTimeoutTickTime(200, TimeUnit.MILLISECONDS)
                 .subscribe();
         publish(broker, topic);
