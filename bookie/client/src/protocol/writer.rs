@@ -85,7 +85,12 @@ struct Pending {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum State {
     Open,
-    Changing { failed: Slots, required: bool },
+    Changing {
+        failed: Slots,
+        required: bool,
+        /// Bookies came or went since it was asked for: what was found before is no last word.
+        news: bool,
+    },
     Failed(WriterFailure),
 }
 
@@ -206,7 +211,7 @@ impl WriterMachine {
 
     /// The metadata names other bookies in `changed` now; entries not confirmed go to them again.
     pub fn on_ensemble_changed(&mut self, changed: Slots) {
-        let State::Changing { failed, .. } = self.state else { return };
+        let State::Changing { failed, news, .. } = self.state else { return };
         assert_eq!(failed.union(changed), failed, "entries were confirmed by the slots that were to stay");
         self.state = State::Open;
         for slot in changed.iter() {
@@ -222,20 +227,20 @@ impl WriterMachine {
         }
         self.let_go();
         self.out_of_reach = self.first_out_of_reach().is_some();
-        self.no_replacement = failed.iter().any(|slot| !changed.contains(slot));
+        self.no_replacement = !news && failed.iter().any(|slot| !changed.contains(slot));
         self.complete();
         self.consider_change();
     }
 
     /// There is no bookie to replace any of the failed ones.
     pub fn on_no_replacement(&mut self) {
-        if let State::Changing { required, .. } = self.state {
-            if required {
+        if let State::Changing { required, news, .. } = self.state {
+            if required && !news {
                 return self.fail(WriterFailure::OutOfReach);
             }
             self.state = State::Open;
             self.let_go();
-            self.no_replacement = true;
+            self.no_replacement = !news;
             self.complete();
             self.consider_change();
         }
@@ -244,6 +249,9 @@ impl WriterMachine {
     /// Bookies have come or gone: a replacement may exist now.
     pub fn on_bookies_changed(&mut self) {
         self.no_replacement = false;
+        if let State::Changing { news, .. } = &mut self.state {
+            *news = true;
+        }
         self.consider_change();
     }
 
@@ -358,7 +366,7 @@ impl WriterMachine {
             return;
         }
         let first_entry = self.confirmed.map_or(EntryId::ZERO, EntryId::next);
-        self.state = State::Changing { failed, required };
+        self.state = State::Changing { failed, required, news: false };
         self.actions.push_back(Action::ChangeEnsemble { first_entry, failed, required });
     }
 
@@ -442,6 +450,28 @@ mod tests {
         machine.on_no_replacement();
         assert_eq!(machine.failure(), Some(WriterFailure::OutOfReach));
         assert_eq!(machine.append(Bytes::new()), Err(WriterFailure::OutOfReach));
+    }
+
+    /// The slot stayed empty, or the ledger ended, until bookies came or went again.
+    #[test]
+    fn a_bookie_that_comes_while_a_replacement_is_looked_for_is_asked_for_next() {
+        let asked = |machine: &mut WriterMachine| {
+            let last = std::iter::from_fn(|| machine.poll_action()).last();
+            matches!(last, Some(Action::ChangeEnsemble { .. }))
+        };
+        for failures in 1..=2 {
+            let mut machine = machine();
+            let id = append(&mut machine);
+            for slot in 0..failures {
+                machine.on_added(slot, id, AddOutcome::Failed);
+            }
+            assert!(asked(&mut machine));
+            machine.on_bookies_changed();
+            assert!(!asked(&mut machine), "one change at a time");
+            machine.on_no_replacement();
+            assert_eq!(machine.failure(), None);
+            assert!(asked(&mut machine));
+        }
     }
 
     #[test]
