@@ -77,9 +77,9 @@ pub struct Bookie {
 pub struct FoundDamage(Arc<Engine<Durable>>);
 
 impl FoundDamage {
-    /// The entries found so far, as far as they are remembered.
-    pub fn entries(&self) -> Vec<(LedgerId, EntryId)> {
-        self.0.findings.damaged().into_iter().map(|(ledger, entry, _)| (ledger, entry)).collect()
+    /// The entries found so far, as far as they are remembered, each with the log in which its damaged copy lies.
+    pub fn entries(&self) -> Vec<(LedgerId, EntryId, u64)> {
+        self.0.findings.damaged()
     }
 }
 

@@ -19,7 +19,7 @@ pub struct AuditSettings {
     pub delay: Duration,
     /// Between two looks through all ledgers, whatever has happened: finds what nobody told.
     pub interval: Duration,
-    /// After a look that failed.
+    /// After a look that failed, or that came to new marks.
     pub retry: Duration,
 }
 
@@ -29,6 +29,17 @@ pub struct AuditSettings {
 pub struct Audit {
     /// Bookies whose copies are lost, or are to be handed over.
     pub missing: BTreeSet<BookieId>,
+    /// Those of them that no look has been about since they are: a mark from before says nothing of it.
+    pub fresh: BTreeSet<BookieId>,
+}
+
+/// What a look through all ledgers has come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Every bookie that some ledger names.
+    pub named: BTreeSet<BookieId>,
+    /// Some ledger was marked that was not, or for a bookie for which it was not.
+    pub news: bool,
 }
 
 /// The auditor's knowledge of bookies.
@@ -39,10 +50,12 @@ pub struct AuditMachine {
     draining: BTreeSet<BookieId>,
     /// Every known bookie that is not registered, and since when. Bounded by the bookies that ledgers name.
     away: BTreeMap<BookieId, Duration>,
-    /// Those that the last looks were about: not looked for again before the interval is over.
+    /// Those that a look was about, since they are missing.
+    seen: BTreeSet<BookieId>,
+    /// Those that a look was about which found nothing more: not looked for again before the interval is over.
     audited: BTreeSet<BookieId>,
     next_look: Duration,
-    /// A failed look is not repeated before this.
+    /// A look that failed, or found something, is not repeated before this.
     not_before: Duration,
 }
 
@@ -54,6 +67,7 @@ impl AuditMachine {
             registered: BTreeSet::new(),
             draining: BTreeSet::new(),
             away: BTreeMap::new(),
+            seen: BTreeSet::new(),
             audited: BTreeSet::new(),
             next_look: now,
             not_before: now,
@@ -72,13 +86,16 @@ impl AuditMachine {
         }
         self.away.retain(|bookie, _| !registered.contains(bookie));
         // Who was lost, came back and is lost again needs another look.
-        self.audited.retain(|bookie| !registered.contains(bookie) || self.draining.contains(bookie));
+        for known in [&mut self.seen, &mut self.audited] {
+            known.retain(|bookie| !registered.contains(bookie) || self.draining.contains(bookie));
+        }
         self.registered = registered;
     }
 
     /// The bookies that operators want emptied.
     pub fn on_draining(&mut self, draining: BTreeSet<BookieId>) {
         for bookie in self.draining.difference(&draining) {
+            self.seen.remove(bookie);
             self.audited.remove(bookie);
         }
         self.draining = draining;
@@ -91,7 +108,8 @@ impl AuditMachine {
         }
         let missing = self.missing(now);
         let news = missing.iter().any(|bookie| !self.audited.contains(bookie));
-        (news || now >= self.next_look).then_some(Audit { missing })
+        let fresh = missing.difference(&self.seen).cloned().collect();
+        (news || now >= self.next_look).then_some(Audit { missing, fresh })
     }
 
     /// When to poll again, unless something happens before.
@@ -105,20 +123,28 @@ impl AuditMachine {
         soonest.min(self.next_look).max(self.not_before)
     }
 
-    /// A look has ended. `named`: every bookie that some ledger names, or `None` when it failed.
-    pub fn on_audited(&mut self, now: Duration, audit: &Audit, named: Option<BTreeSet<BookieId>>) {
-        let Some(named) = named else {
+    /// A look has ended. `found`: what it came to, or `None` when it failed. One that came to new marks is repeated after a
+    /// pause: ledgers that it had passed may have come to name the same bookies meanwhile, by writers and workers that did
+    /// not know yet.
+    pub fn on_audited(&mut self, now: Duration, audit: &Audit, found: Option<Found>) {
+        let Some(Found { named, news }) = found else {
             self.not_before = now + self.settings.retry;
             return;
         };
         self.next_look = now + self.settings.interval;
-        self.audited.extend(audit.missing.iter().cloned());
+        self.seen.extend(audit.missing.iter().cloned());
+        match news {
+            true => self.not_before = now + self.settings.retry,
+            false => self.audited.extend(audit.missing.iter().cloned()),
+        }
         for bookie in named.difference(&self.registered) {
             self.away.entry(bookie.clone()).or_insert(now);
         }
         // Whom no ledger names any more has nothing to lose.
         self.away.retain(|bookie, _| named.contains(bookie));
-        self.audited.retain(|bookie| self.away.contains_key(bookie) || self.draining.contains(bookie));
+        for known in [&mut self.seen, &mut self.audited] {
+            known.retain(|bookie| self.away.contains_key(bookie) || self.draining.contains(bookie));
+        }
     }
 
     /// How many known bookies are not registered.
@@ -147,6 +173,10 @@ mod tests {
         names.split_whitespace().map(|name| BookieId::new(name).expect("an id")).collect()
     }
 
+    fn found(names: &str) -> Option<Found> {
+        Some(Found { named: ids(names), news: false })
+    }
+
     /// An auditor at time 0 that has seen these bookies, all named by ledgers.
     fn settled(names: &str) -> AuditMachine {
         let settings = AuditSettings { delay: DELAY, interval: INTERVAL, retry: at(5) };
@@ -154,7 +184,7 @@ mod tests {
         machine.on_registered(at(0), ids(names));
         let census = machine.poll(at(0)).expect("the first look");
         assert_eq!(census.missing, ids(""));
-        machine.on_audited(at(0), &census, Some(ids(names)));
+        machine.on_audited(at(0), &census, found(names));
         assert_eq!(machine.poll(at(0)), None);
         machine
     }
@@ -166,7 +196,7 @@ mod tests {
         assert_eq!((machine.poll(at(309)), machine.next_wake()), (None, at(310)));
         let audit = machine.poll(at(310)).expect("lost");
         assert_eq!(audit.missing, ids("b"));
-        machine.on_audited(at(311), &audit, Some(ids("a b c")));
+        machine.on_audited(at(311), &audit, found("a b c"));
         assert_eq!((machine.poll(at(400)), machine.next_wake()), (None, at(311) + INTERVAL));
         let again = machine.poll(at(311) + INTERVAL).expect("the regular look");
         assert_eq!(again.missing, ids("b"), "ledgers that named it since are found too");
@@ -188,7 +218,7 @@ mod tests {
         let mut machine = settled("a b");
         machine.on_registered(at(1), ids("a b c"));
         let census = machine.poll(INTERVAL).expect("the regular look");
-        machine.on_audited(INTERVAL, &census, Some(ids("a b x")));
+        machine.on_audited(INTERVAL, &census, found("a b x"));
         assert_eq!(machine.next_wake(), INTERVAL + DELAY);
         assert_eq!(machine.poll(INTERVAL + DELAY).expect("lost").missing, ids("x"));
     }
@@ -198,7 +228,7 @@ mod tests {
         let mut machine = settled("a b");
         machine.on_registered(at(10), ids("a"));
         let audit = machine.poll(at(310)).expect("lost");
-        machine.on_audited(at(310), &audit, Some(ids("a")));
+        machine.on_audited(at(310), &audit, found("a"));
         assert_eq!(machine.poll(at(310) + INTERVAL).expect("the regular look").missing, ids(""));
     }
 
@@ -213,13 +243,27 @@ mod tests {
     }
 
     #[test]
+    fn a_look_that_marked_ledgers_is_repeated_until_one_finds_no_more() {
+        let mut machine = settled("a b");
+        machine.on_registered(at(10), ids("a"));
+        let audit = machine.poll(at(310)).expect("lost");
+        machine.on_audited(at(311), &audit, Some(Found { named: ids("a b"), news: true }));
+        assert_eq!((machine.poll(at(312)), machine.next_wake()), (None, at(316)));
+        assert_eq!((&audit.missing, &audit.fresh), (&ids("b"), &ids("b")));
+        let again = machine.poll(at(316)).expect("once more");
+        assert_eq!((&again.missing, &again.fresh), (&ids("b"), &ids("")));
+        machine.on_audited(at(317), &again, found("a b"));
+        assert_eq!((machine.poll(at(400)), machine.next_wake()), (None, at(317) + INTERVAL));
+    }
+
+    #[test]
     fn a_bookie_to_be_emptied_is_looked_for_at_once_although_it_is_there() {
         let mut machine = settled("a b");
         machine.on_draining(ids("b"));
         assert_eq!(machine.next_wake(), at(0));
         let audit = machine.poll(at(1)).expect("at once");
         assert_eq!(audit.missing, ids("b"));
-        machine.on_audited(at(1), &audit, Some(ids("a b")));
+        machine.on_audited(at(1), &audit, found("a b"));
         machine.on_registered(at(2), ids("a b"));
         assert_eq!(machine.poll(at(3)), None);
         machine.on_draining(ids(""));

@@ -4,7 +4,7 @@
 //! The key of the election is the one that Apache's auditors use over etcd, so that there is one auditor even in a mixed
 //! cluster. Two at once would do no harm: marks are merged.
 
-use super::audit::{Audit, AuditMachine, AuditSettings};
+use super::audit::{Audit, AuditMachine, AuditSettings, Found};
 use super::drain;
 use super::metrics::Metrics;
 use super::queue::Queue;
@@ -118,11 +118,14 @@ impl Auditor {
                 bookies.writable().chain(bookies.read_only()).map(|(id, _)| id.clone()).collect();
             machine.on_registered(self.now(), registered);
             self.metrics.audits_delayed.add(machine.away().saturating_sub(before) as u64);
-            if let Err(error) = self.step(&mut machine).await {
-                tracing::warn!(%error, "the audit cannot go on now");
-                self.sleep(RETRY).await;
-            }
-            let wait = machine.next_wake().saturating_sub(self.now()).min(LOOK_INTERVAL);
+            let wait = match self.step(&mut machine).await {
+                Ok(Stepped::Looked) => machine.next_wake().saturating_sub(self.now()).min(LOOK_INTERVAL),
+                Ok(Stepped::Disabled) => LOOK_INTERVAL,
+                Err(error) => {
+                    tracing::warn!(%error, "the audit cannot go on now");
+                    RETRY
+                }
+            };
             tokio::select! {
                 () = directory.changed_from(&bookies) => {}
                 event = wishes.next() => if event.is_none() { return },
@@ -131,35 +134,35 @@ impl Auditor {
         }
     }
 
-    async fn step(&self, machine: &mut AuditMachine) -> Result<(), MetadataError> {
+    async fn step(&self, machine: &mut AuditMachine) -> Result<Stepped, MetadataError> {
         machine.on_delay(self.queue.delay().await?.unwrap_or(self.settings.delay));
         machine.on_draining(drain::draining(self.store()).await?);
         self.metrics.under_replicated.set(self.queue.all().await?.len() as u64);
         if self.queue.is_disabled().await? {
-            return Ok(());
+            return Ok(Stepped::Disabled);
         }
-        let Some(audit) = machine.poll(self.now()) else { return Ok(()) };
+        let Some(audit) = machine.poll(self.now()) else { return Ok(Stepped::Looked) };
         if !audit.missing.is_empty() {
             tracing::warn!(bookies = ?audit.missing, "marking the ledgers of bookies that are lost or to be emptied");
         }
         let looked = self.look(&audit).await;
         self.metrics.audits.add(1);
         self.metrics.audits_failed.add(u64::from(looked.is_err()));
-        let (named, failed) = match looked {
-            Ok(named) => (Some(named), None),
+        let (found, failed) = match looked {
+            Ok(found) => (Some(found), None),
             Err(error) => (None, Some(error)),
         };
-        machine.on_audited(self.now(), &audit, named);
+        machine.on_audited(self.now(), &audit, found);
         match failed {
-            None => Ok(()),
+            None => Ok(Stepped::Looked),
             Some(error) => Err(error),
         }
     }
 
-    /// Looks through all ledgers and marks those that need it; gives every bookie that some ledger names.
-    async fn look(&self, audit: &Audit) -> Result<BTreeSet<BookieId>, MetadataError> {
+    /// Looks through all ledgers and marks those that need it.
+    async fn look(&self, audit: &Audit) -> Result<Found, MetadataError> {
         let mut walk = Walk::new(self.store().clone(), self.client.env().clock.clone());
-        let (mut named, mut unreadable) = (BTreeSet::new(), 0);
+        let (mut named, mut news, mut unreadable) = (BTreeSet::new(), false, 0);
         while let Some(page) = walk.next(&mut unreadable).await? {
             self.metrics.ledgers_checked.add(page.len() as u64);
             for (ledger, record) in page {
@@ -173,12 +176,23 @@ impl Auditor {
                     }
                 }
                 if !missing.is_empty() {
-                    let news = self.queue.mark(ledger, &missing, self.client.env().clock.unix_ms()).await?;
-                    self.metrics.ledgers_marked.add(u64::from(news));
+                    let renewed = !missing.is_disjoint(&audit.fresh);
+                    let now_ms = self.client.env().clock.unix_ms();
+                    let marked = self.queue.mark(ledger, &missing, renewed, now_ms).await?;
+                    self.metrics.ledgers_marked.add(u64::from(marked));
+                    news |= marked;
                 }
             }
         }
         self.metrics.ledgers_unreadable_record.add(unreadable);
-        Ok(named)
+        Ok(Found { named, news })
     }
+}
+
+/// What one step of the audit came to.
+enum Stepped {
+    /// What was due has been done.
+    Looked,
+    /// An operator has stopped all re-replication: what is due waits.
+    Disabled,
 }

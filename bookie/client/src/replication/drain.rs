@@ -4,7 +4,7 @@
 use super::walk::Walk;
 use magnetar_common::clock::SharedClock;
 use magnetar_common::layout;
-use magnetar_common::metadata::{Expect, MetadataError, SharedMetadata};
+use magnetar_common::metadata::{Expect, MetadataError, Op, SharedMetadata};
 use magnetar_proto::bookkeeper::BookieId;
 use magnetar_proto::bookkeeper::metadata_format::LedgerState;
 use magnetar_proto::ids::LedgerId;
@@ -87,7 +87,7 @@ pub async fn progress(
 #[derive(Debug, thiserror::Error)]
 pub enum ForgetError {
     /// It still serves.
-    #[error("bookie {0} is registered: stop it first")]
+    #[error("bookie {0} is registered, or was meanwhile: stop it first")]
     Registered(BookieId),
     /// It holds copies that are recorded nowhere else.
     #[error("{} ledgers still name bookie {bookie}: wait until they are copied", .progress.left())]
@@ -108,17 +108,25 @@ pub async fn forget(
     clock: &SharedClock,
     bookie: &BookieId,
 ) -> Result<(), ForgetError> {
-    for key in [layout::bookie(bookie), layout::bookie_read_only(bookie)] {
-        if store.get(&key).await?.is_some() {
+    let registrations = [layout::bookie(bookie), layout::bookie_read_only(bookie)];
+    for key in &registrations {
+        if store.get(key).await?.is_some() {
             return Err(ForgetError::Registered(bookie.clone()));
         }
     }
+    let cookie = layout::cookie(bookie);
+    let known = store.get(&cookie).await?;
     let progress = progress(store, clock, bookie).await?;
     if !progress.is_done() {
         return Err(ForgetError::Needed { bookie: bookie.clone(), progress });
     }
-    match store.delete(&layout::cookie(bookie), Expect::Any).await {
-        Ok(()) | Err(MetadataError::NotFound { .. }) => Ok(cancel(store, bookie).await?),
+    // To look through all ledgers takes minutes: it may have been started again since.
+    let unregistered = registrations.map(|key| Op::Check { key, expect: Expect::Missing });
+    let removed =
+        known.map(|cookie_then| Op::Delete { key: cookie, expect: Expect::Version(cookie_then.version) });
+    match store.transact(unregistered.into_iter().chain(removed).collect()).await {
+        Ok(_) => Ok(cancel(store, bookie).await?),
+        Err(MetadataError::Conflict { .. }) => Err(ForgetError::Registered(bookie.clone())),
         Err(error) => Err(error.into()),
     }
 }

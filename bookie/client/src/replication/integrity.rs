@@ -10,6 +10,7 @@ use super::plan::{Standing, plan};
 use super::queue::Queue;
 use super::walk::Walk;
 use crate::client::{Client, quorum_of};
+use crate::error::LedgerError;
 use crate::info;
 use magnetar_common::metadata::MetadataError;
 use magnetar_proto::bookkeeper::BookieId;
@@ -25,7 +26,7 @@ const SETTLE: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(20);
 /// The first check begins within this time, at random: the bookies of a cluster that started together do not check together.
 const FIRST_MAX: Duration = Duration::from_secs(300);
-/// After a check that could not be finished.
+/// After a check that could not be finished, or that could not tell of every ledger; doubles from one to the next.
 const RETRY: Duration = Duration::from_secs(60);
 
 /// See the module.
@@ -45,22 +46,28 @@ impl Integrity {
         let env = self.client.env();
         let first = u64::try_from(self.interval.min(FIRST_MAX).as_millis()).unwrap_or(u64::MAX);
         let mut wait = Duration::from_millis(env.random.below(first));
+        let mut retry = RETRY;
         loop {
             env.clock.sleep(wait).await;
-            wait = match self.check().await {
-                Ok(()) => self.interval,
+            let is_whole = match self.check().await {
+                Ok(untold) => untold == 0,
                 Err(error) => {
                     tracing::warn!(%error, "the integrity check could not be finished");
-                    RETRY
+                    false
                 }
+            };
+            (wait, retry) = match is_whole {
+                true => (self.interval, RETRY),
+                false => (retry.min(self.interval), retry.saturating_mul(2)),
             };
         }
     }
 
-    async fn check(&self) -> Result<(), MetadataError> {
+    /// Gives how many ledgers it could tell nothing of.
+    async fn check(&self) -> Result<u64, MetadataError> {
         let clock = &self.client.env().clock;
         let mut walk = Walk::new(self.client.metadata_store().clone(), clock.clone());
-        let (mut unreadable, mut checked, mut lacking) = (0, 0_u64, 0_u64);
+        let (mut unreadable, mut checked, mut lacking, mut untold) = (0, 0_u64, 0_u64, 0_u64);
         while let Some(page) = walk.next(&mut unreadable).await? {
             let mut doubtful = Vec::new();
             for (ledger, record) in page {
@@ -69,8 +76,10 @@ impl Integrity {
                 }
                 checked += 1;
                 self.metrics.integrity_ledgers_checked.add(1);
-                if self.lacks(ledger, &record).await {
-                    doubtful.push(ledger);
+                match self.lacks(ledger, &record).await {
+                    Some(true) => doubtful.push(ledger),
+                    Some(false) => {}
+                    None => untold += 1,
                 }
                 clock.sleep(PAUSE).await;
             }
@@ -81,47 +90,49 @@ impl Integrity {
             for ledger in doubtful {
                 let record = match self.client.metadata(ledger).await {
                     Ok(record) => record,
-                    // Deleted, or to be looked at by the next check.
-                    Err(_) => continue,
+                    Err(LedgerError::NoSuchLedger(_)) => continue,
+                    Err(_) => {
+                        untold += 1;
+                        continue;
+                    }
                 };
-                if self.lacks(ledger, &record).await {
+                let lacks = self.lacks(ledger, &record).await;
+                untold += u64::from(lacks.is_none());
+                if lacks == Some(true) {
                     lacking += 1;
                     self.metrics.integrity_ledgers_lacking.add(1);
                     tracing::warn!(%ledger, bookie = %self.me, "this bookie lacks entries that it should have; marking the ledger");
                     let me = BTreeSet::from([self.me.clone()]);
-                    self.queue.mark(ledger, &me, clock.unix_ms()).await?;
+                    self.queue.mark(ledger, &me, true, clock.unix_ms()).await?;
                 }
             }
         }
-        tracing::info!(checked, lacking, "compared what this bookie holds with the metadata");
-        Ok(())
+        tracing::info!(checked, lacking, untold, "compared what this bookie holds with the metadata");
+        Ok(untold)
     }
 
-    /// Whether the bookie lacks a settled entry. What cannot be told is no: it is neither there nor lacking, and the next
-    /// check asks again.
-    async fn lacks(&self, ledger: LedgerId, record: &LedgerMetadata) -> bool {
-        let Ok(quorum) = quorum_of(ledger, record) else { return false };
+    /// Whether the bookie lacks a settled entry. `None`: that cannot be told now. It is neither there nor lacking, and is
+    /// soon asked again.
+    async fn lacks(&self, ledger: LedgerId, record: &LedgerMetadata) -> Option<bool> {
+        let quorum = quorum_of(ledger, record).ok()?;
         let bookies = self.client.directory().now();
-        let Some(address) = bookies.info(&self.me).map(|info| info.address()) else { return false };
+        let address = bookies.info(&self.me)?.address();
         let holdings = match info::entries(self.client.pool().context(), &address, ledger).await {
             Ok(None) => Holdings::default(),
-            Ok(Some(list)) => match Holdings::decode(list) {
-                Ok(holdings) => holdings,
-                Err(_) => return false,
-            },
+            Ok(Some(list)) => Holdings::decode(list).ok()?,
             Err(error) => {
                 tracing::debug!(%ledger, %error, "what this bookie holds of a ledger cannot be told");
-                return false;
+                return None;
             }
         };
         let mine = |bookie: &BookieId| match *bookie == self.me {
             true => Standing::Suspect,
             false => Standing::Sound,
         };
-        plan(record, mine).fragments.iter().filter(|fragment| !fragment.unsettled).any(|fragment| {
+        Some(plan(record, mine).fragments.iter().filter(|fragment| !fragment.unsettled).any(|fragment| {
             fragment.last.is_some_and(|last| {
                 holdings.missing(quorum, fragment.slot, fragment.segment, last).next().is_some()
             })
-        })
+        }))
     }
 }

@@ -21,8 +21,9 @@ const INTERVAL: Duration = Duration::from_secs(30);
 /// Entries tried in vain, and told of, between two looks.
 const FAILURES_MAX: usize = 20;
 
-/// What a bookie has found damaged so far, each entry as long as it is remembered.
-pub type Damaged = Box<dyn Fn() -> Vec<(LedgerId, EntryId)> + Send + Sync>;
+/// What a bookie has found damaged so far, each entry as long as it is remembered, and a number that tells its copies apart:
+/// a good one that was put in the place of a damaged one may be found damaged in its turn.
+pub type Damaged = Box<dyn Fn() -> Vec<(LedgerId, EntryId, u64)> + Send + Sync>;
 
 /// See the module.
 pub(crate) struct Mender {
@@ -44,12 +45,12 @@ impl Mender {
             // Those that cannot be mended must not hold up the others for ever.
             self.client.env().random.shuffle(&mut left);
             let mut failures = 0;
-            for (ledger, entry) in left {
+            for (ledger, entry, copy) in left {
                 if failures == FAILURES_MAX {
                     break;
                 }
                 match self.mend(ledger, entry).await {
-                    Ok(()) => drop(mended.insert((ledger, entry))),
+                    Ok(()) => drop(mended.insert((ledger, entry, copy))),
                     Err(error) => {
                         failures += 1;
                         tracing::warn!(%ledger, %entry, %error, "a damaged entry has no good copy yet; trying again");

@@ -43,11 +43,13 @@ impl Queue {
         Ok(seconds.map(Duration::from_secs))
     }
 
-    /// Notes that these bookies may lack copies of a ledger. Whether that is news.
+    /// Notes that these bookies may lack copies of a ledger. Whether that is news. A `renewed` mark is written in any case:
+    /// whoever has begun to repair what it said before must not remove it.
     pub(crate) async fn mark(
         &self,
         ledger: LedgerId,
         replicas: &BTreeSet<BookieId>,
+        renewed: bool,
         unix_ms: u64,
     ) -> Result<bool, MetadataError> {
         let path = layout::mark_path(ledger);
@@ -61,11 +63,12 @@ impl Queue {
             };
             let before = mark.replicas.len();
             mark.replicas.extend(replicas.iter().map(|replica| replica.as_str().to_owned()));
-            if mark.replicas.len() == before && expect != Expect::Missing {
+            let is_news = mark.replicas.len() > before || expect == Expect::Missing;
+            if !is_news && !renewed {
                 return Ok(false);
             }
             match self.store.put(&path, mark.encode().into(), expect).await {
-                Ok(_) => return Ok(true),
+                Ok(_) => return Ok(is_news),
                 Err(MetadataError::Conflict { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -158,11 +161,16 @@ mod tests {
     #[tokio::test]
     async fn a_mark_that_was_renewed_is_not_removed() {
         let queue = Queue::new(Arc::new(MemoryStore::new()));
-        assert!(queue.mark(LEDGER, &ids(&["a"]), 1).await.expect("marked"));
-        assert!(!queue.mark(LEDGER, &ids(&["a"]), 2).await.expect("marked"), "no news");
+        assert!(queue.mark(LEDGER, &ids(&["a"]), false, 1).await.expect("marked"));
+        let (_, first) = queue.get(LEDGER).await.expect("read").expect("a mark");
+        assert!(!queue.mark(LEDGER, &ids(&["a"]), false, 2).await.expect("marked"), "no news");
+        let (_, version) = queue.get(LEDGER).await.expect("read").expect("a mark");
+        assert_eq!(version, first, "not written again");
+        assert!(!queue.mark(LEDGER, &ids(&["a"]), true, 2).await.expect("marked"), "no news");
+        assert!(!queue.unmark(LEDGER, first).await.expect("refused"), "it may be lost anew");
         let (mark, version) = queue.get(LEDGER).await.expect("read").expect("a mark");
         assert_eq!((mark.replicas.len(), mark.ctime_ms), (1, Some(1)));
-        assert!(queue.mark(LEDGER, &ids(&["b"]), 3).await.expect("marked"));
+        assert!(queue.mark(LEDGER, &ids(&["b"]), false, 3).await.expect("marked"));
         assert!(!queue.unmark(LEDGER, version).await.expect("refused"));
         let (mark, version) = queue.get(LEDGER).await.expect("read").expect("a mark");
         assert_eq!(mark.replicas.into_iter().collect::<Vec<_>>(), ["a", "b"]);

@@ -62,7 +62,7 @@ pub async fn before_serving(client: &Client, bookie: &BookieId) -> Result<u64, R
                     }
                 }
             }
-            queue.mark(ledger, &BTreeSet::from([bookie.clone()]), clock.unix_ms()).await?;
+            queue.mark(ledger, &BTreeSet::from([bookie.clone()]), true, clock.unix_ms()).await?;
         }
     }
     match unreadable {

@@ -79,7 +79,10 @@ impl Repair<'_> {
             };
             let plan = plan(&record, |bookie| self.standing(bookie));
             let may_recover = on_plan(plan.abandoned);
-            let is_left = |fragment: &&Fragment| !sound.contains(&(fragment.segment, fragment.slot));
+            let is_left = |fragment: &&Fragment| {
+                // Whoever had everything when it was asked may have gone since, or be asked to go.
+                fragment.standing != Standing::Suspect || !sound.contains(&(fragment.segment, fragment.slot))
+            };
             // One at a time: every change of the record may change what is best for the next.
             if let Some(fragment) = plan.fragments.iter().find(is_left) {
                 match self.repair(&record, fragment).await? {

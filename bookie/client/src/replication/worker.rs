@@ -41,20 +41,30 @@ impl Worker {
     pub(crate) async fn run(&mut self) {
         loop {
             let mut watch = self.queue.watch();
+            let directory = self.client.directory().clone();
+            let mut bookies = directory.now();
             loop {
-                let directory = self.client.directory().clone();
-                let bookies = directory.now();
-                if let Err(error) = self.look_through().await {
-                    tracing::warn!(%error, "cannot look for ledgers that lack copies");
-                    self.clock_sleep(RETRY).await;
-                    continue;
+                // Whatever woke this: what has changed must be noticed by the next look.
+                let before = std::mem::replace(&mut bookies, directory.now());
+                if *before != *bookies {
+                    self.jobs.on_bookies_changed(self.now());
                 }
-                let now = self.now();
-                let due = self.jobs.next_due().map_or(LOOK_INTERVAL, |due| due.saturating_sub(now));
+                let due = match self.look_through().await {
+                    Ok(Looked::All) => {
+                        let due = self.jobs.next_due().map(|due| due.saturating_sub(self.now()));
+                        due.unwrap_or(LOOK_INTERVAL).clamp(Duration::from_millis(10), LOOK_INTERVAL)
+                    }
+                    Ok(Looked::Disabled) => LOOK_INTERVAL,
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot look for ledgers that lack copies");
+                        self.clock_sleep(RETRY).await;
+                        continue;
+                    }
+                };
                 tokio::select! {
                     event = watch.next() => if event.is_none() { break },
-                    () = directory.changed_from(&bookies) => self.jobs.on_bookies_changed(now),
-                    () = self.clock_sleep(due.clamp(Duration::from_millis(10), LOOK_INTERVAL)) => {}
+                    () = directory.changed_from(&bookies) => {}
+                    () = self.clock_sleep(due) => {}
                 }
                 // Marks come in bursts; whatever has gathered is seen by the same look.
                 while let Some(Some(_)) = futures_util::FutureExt::now_or_never(watch.next()) {}
@@ -72,9 +82,9 @@ impl Worker {
     }
 
     /// Tries every marked ledger whose time has come.
-    async fn look_through(&mut self) -> Result<(), MetadataError> {
+    async fn look_through(&mut self) -> Result<Looked, MetadataError> {
         if self.queue.is_disabled().await? {
-            return Ok(());
+            return Ok(Looked::Disabled);
         }
         let marked = self.queue.all().await?;
         self.jobs.retain(&marked);
@@ -86,13 +96,13 @@ impl Worker {
         self.jobs.sort(&mut due);
         for ledger in due {
             if self.queue.is_disabled().await? {
-                return Ok(());
+                return Ok(Looked::Disabled);
             }
             let lease = self.session.lease().await;
             self.work_on(ledger, lease).await?;
             self.metrics.waiting.set(self.jobs.reasons().count() as u64);
         }
-        Ok(())
+        Ok(Looked::All)
     }
 
     async fn work_on(&mut self, ledger: LedgerId, lease: LeaseId) -> Result<(), MetadataError> {
@@ -129,6 +139,8 @@ impl Worker {
                 () = self.session.lost() => return Ok(()),
             };
             match repaired {
+                // The mark stays, and the ledger is due at once.
+                Ok(Repaired::Complete) if self.is_changed(&draining).await? => self.jobs.done(ledger),
                 Ok(Repaired::Complete) => {
                     if self.queue.unmark(ledger, version).await? {
                         self.metrics.ledgers_replicated.add(1);
@@ -143,6 +155,11 @@ impl Worker {
         self.queue.unlock(ledger, lease).await
     }
 
+    /// Whether operators want other bookies emptied than when a repair began: it may have put its copies on one of them.
+    async fn is_changed(&self, draining: &[BookieId]) -> Result<bool, MetadataError> {
+        Ok(!drain::draining(self.client.metadata_store()).await?.iter().eq(draining))
+    }
+
     fn put_off(&mut self, ledger: LedgerId, error: &RepairError) {
         let pause = self.jobs.failed(self.client.env().clock.now(), ledger, error.to_string());
         self.metrics.rereplication_failed.add(1);
@@ -154,4 +171,12 @@ impl Worker {
             _ => tracing::warn!(%ledger, %error, ?pause, "a ledger lacks copies still; trying again"),
         }
     }
+}
+
+/// What a look through the marks came to.
+enum Looked {
+    /// Every ledger that was due has been tried.
+    All,
+    /// An operator has stopped all re-replication.
+    Disabled,
 }

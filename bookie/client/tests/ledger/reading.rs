@@ -19,6 +19,12 @@ async fn a_damaged_copy_is_reported_and_never_given() {
     let ensemble = record.last_segment().1.to_vec();
     let first = ensemble[usize::try_from(id.0 % 3).expect("small")].clone();
     let second = ensemble[usize::try_from((id.0 + 1) % 3).expect("small")].clone();
+    // What is overwritten must be there: of two copies the later one counts.
+    for bookie in 0..3 {
+        while !cluster.holds(bookie, id, 199).await {
+            tokio::task::yield_now().await;
+        }
+    }
     cluster.overwrite(&first, id, 77).await;
     cluster.overwrite(&first, id, 99).await;
     cluster.overwrite(&second, id, 99).await;

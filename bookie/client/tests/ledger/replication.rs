@@ -13,6 +13,8 @@ use magnetar_proto::bookkeeper::metadata_format::{LedgerMetadata, LedgerState};
 use magnetar_proto::bookkeeper::paths::ledger_path;
 use magnetar_proto::bookkeeper::underreplication::{Mark, mark_path};
 use magnetar_proto::ids::LedgerId;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Nobody waits for anybody.
@@ -165,6 +167,10 @@ async fn a_wiped_bookie_under_its_old_name_gets_back_what_it_lost_and_denies_not
     let mut open = cluster.client.create(options()).await.expect("a ledger");
     append(&mut open, 0..30).await;
     let open_id = open.id();
+    // The others have everything: an entry is acknowledged by two of the three.
+    for (bookie, ledger) in [(1, closed), (2, closed), (1, open_id), (2, open_id)] {
+        until("a copy", async || cluster.holds(bookie, ledger, 29).await).await;
+    }
     cluster.stop(0).await;
     cluster.wipe(0).await;
     // Without the others nobody can tell what it held of the open ledger.
@@ -277,6 +283,43 @@ async fn a_record_that_names_a_bookie_without_the_entries_is_found_out() {
     recovery.stop().await;
 }
 
+/// It counted as a ledger that lacks nothing, and nobody asked again for a day.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bookie_that_cannot_tell_what_it_holds_is_asked_again_soon() {
+    let cluster = Cluster::start(4).await;
+    let ledger = written(&cluster, options(), 25).await;
+    let mut record = cluster.client.metadata(ledger).await.expect("metadata");
+    let stranger = (0..4).find(|number| !record.last_segment().1.contains(&Cluster::id(*number)));
+    let stranger = stranger.expect("three of four");
+    record.segments.last_entry().expect("a segment").get_mut()[1] = Cluster::id(stranger);
+    cluster.metadata.put(&ledger_path(ledger), record.encode(), Expect::Any).await.expect("put");
+    let key = layout::bookie(&Cluster::id(stranger));
+    let registration = cluster.metadata.get(&key).await.expect("read").expect("registered");
+    cluster.metadata.delete(&key, Expect::Any).await.expect("its session has lapsed");
+
+    let clock = ManualClock::new();
+    let env = Environment { clock: clock.clone(), ..Environment::system() };
+    let client = Client::new(cluster.metadata.clone(), env, ClientConfig::default()).await.expect("a client");
+    let settings = Settings { integrity_interval: Duration::from_secs(24 * 3600), ..Settings::default() };
+    let recovery =
+        AutoRecovery::start(client, Cluster::id(stranger), settings, undamaged()).await.expect("started");
+    let checked = "bookie_integrity_LEDGERS_CHECKED 0\n";
+    until("a check", async || {
+        clock.advance(Duration::from_secs(1));
+        !recovery.metrics().render().contains(checked)
+    })
+    .await;
+    assert!(!is_marked(&cluster.metadata, ledger).await, "it may hold everything");
+    let lease = registration.lease.expect("a session");
+    cluster.metadata.put_ephemeral(&key, registration.bytes, Expect::Missing, lease).await.expect("put");
+    until("copied", async || {
+        clock.advance(Duration::from_millis(200));
+        cluster.holds(stranger, ledger, 24).await
+    })
+    .await;
+    recovery.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_entry_that_a_bookie_finds_damaged_gets_a_good_copy_from_the_others() {
     let mut cluster = Cluster::start(3).await;
@@ -286,11 +329,25 @@ async fn an_entry_that_a_bookie_finds_damaged_gets_a_good_copy_from_the_others()
     cluster.damage(0, b"entry 17");
     cluster.start_bookie(0).await;
     assert!(!cluster.holds(0, ledger, 17).await, "damaged");
-    let client = Cluster::client(&cluster.metadata).await;
     let entry = magnetar_proto::ids::EntryId(17);
-    let damaged: Damaged = Box::new(move || vec![(ledger, entry), (LedgerId(77), entry)]);
+    let copies = Arc::new(AtomicU64::new(1));
+    let found = copies.clone();
+    let damaged: Damaged = Box::new(move || {
+        let copies = 0..found.load(Ordering::Relaxed);
+        copies.map(|copy| (ledger, entry, copy)).chain([(LedgerId(77), entry, 0)]).collect()
+    });
+    let clock = ManualClock::new();
+    let env = Environment { clock: clock.clone(), ..Environment::system() };
+    let client = Client::new(cluster.metadata.clone(), env, ClientConfig::default()).await.expect("a client");
     let recovery = AutoRecovery::start(client, Cluster::id(0), impatient(), damaged).await.expect("started");
     until("a good copy", async || cluster.holds(0, ledger, 17).await).await;
-    until("told", async || recovery.metrics().render().contains("ENTRIES_MENDED 1\n")).await;
+    let mended = async |count: u64| {
+        clock.advance(Duration::from_millis(100));
+        recovery.metrics().render().contains(&format!("ENTRIES_MENDED {count}\n"))
+    };
+    until("told", async || mended(1).await).await;
+    // The good copy lies on the same bad disk.
+    copies.store(2, Ordering::Relaxed);
+    until("mended again", async || mended(2).await).await;
     recovery.stop().await;
 }
