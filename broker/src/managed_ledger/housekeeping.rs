@@ -102,6 +102,7 @@ impl ManagedLedger {
 
     fn let_go(&mut self, gone: Vec<LedgerId>) -> usize {
         if self.leaving.is_some() || self.deleting.is_some() || self.failed.is_some() {
+            self.trim_missed |= !gone.is_empty();
             return 0;
         }
         let count = gone.len();

@@ -38,6 +38,8 @@ pub enum MlEvent {
         /// The ledger that was closed.
         closed: LedgerId,
     },
+    /// The ledgers that had left are gone, and a trim was asked for meanwhile: it should be asked for again.
+    Trimmable,
     /// Reported once. No append is taken any more, and it is unknown which of the unconfirmed ones survive: tell their
     /// producers, then [`ManagedLedger::reopen`].
     Failed(MlError),
@@ -62,6 +64,8 @@ pub struct ManagedLedger {
     /// Ledgers that leave the list; deleted once the list without them is durable.
     pub(super) leaving: Option<(Vec<LedgerId>, u64)>,
     pub(super) deleting: Option<BoxFuture<'static, ()>>,
+    /// Ledgers could have left while others were leaving.
+    pub(super) trim_missed: bool,
     /// Appends are refused because the topic is being sealed.
     pub(super) stopping: bool,
     pub(super) failed: Option<MlError>,
@@ -93,6 +97,7 @@ impl ManagedLedger {
             create_not_before: Duration::ZERO,
             leaving: None,
             deleting: None,
+            trim_missed: false,
             stopping: false,
             failed: None,
             create_error: None,
@@ -206,6 +211,9 @@ impl ManagedLedger {
             Step::Created(Err(error)) => self.on_create_failed(error),
             Step::Recorded(Ok(generation)) => self.on_recorded(generation),
             Step::Recorded(Err(error)) => self.fail(error),
+            Step::Deleted if std::mem::take(&mut self.trim_missed) => {
+                self.events.push_back(MlEvent::Trimmable)
+            }
             Step::Deleted => {}
         }
     }

@@ -1,10 +1,13 @@
 //! Managed ledgers over three real bookies.
 
 use super::test_cluster::{Cluster, NAME, append, confirmed, payload, read_all, small_ledgers};
+use super::test_store::Lost;
 use super::*;
 use futures_util::FutureExt;
 use magnetar_common::layout;
 use magnetar_proto::ids::Position;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 fn numbered(positions: &[Position]) -> Vec<(Position, bytes::Bytes)> {
     positions.iter().enumerate().map(|(number, position)| (*position, payload(number))).collect()
@@ -110,6 +113,43 @@ async fn trimmed_ledgers_are_deleted_and_the_rest_stays_readable() {
     assert!(!cluster.ledger_exists(first).await);
     let reopened = cluster.open(small_ledgers()).await;
     assert_eq!(read_all(&reopened).await, numbered(&positions)[20..]);
+    cluster.stop().await;
+}
+
+/// They stayed until something else happened to the topic.
+#[tokio::test]
+async fn what_could_leave_while_other_ledgers_were_leaving_is_told_when_those_are_gone() {
+    let cluster = Cluster::start().await;
+    let mut ml = cluster.open(small_ledgers()).await;
+    let mut positions = Vec::new();
+    for round in 0..4 {
+        positions.extend(append(&mut ml, round * 10..(round + 1) * 10).await);
+        while !matches!(ml.next().await, MlEvent::RolledOver { .. }) {}
+    }
+    assert_eq!(ml.trim(Some(positions[15].into())), 1);
+    assert_eq!(ml.trim(Some(positions[25].into())), 0, "not yet");
+    let told = async { while !matches!(ml.next().await, MlEvent::Trimmable) {} };
+    tokio::time::timeout(std::time::Duration::from_secs(20), told).await.expect("told");
+    assert_eq!(ml.trim(Some(positions[25].into())), 1);
+    cluster.stop().await;
+}
+
+/// They stayed for ever: nobody knows of a ledger that no list names.
+#[tokio::test]
+async fn a_topic_whose_deletion_was_not_answered_leaves_no_ledgers() {
+    let cluster = Cluster::start().await;
+    let store = Arc::new(Lost {
+        store: cluster.env.metadata.clone(),
+        left: AtomicUsize::new(usize::MAX),
+        applies: true,
+    });
+    let env = MlEnv { metadata: store.clone(), ..cluster.env.clone() };
+    let mut ml = ManagedLedger::open(env, NAME, small_ledgers()).await.unwrap();
+    append(&mut ml, 0..3).await;
+    let ledger = ml.ledgers().iter().next().unwrap().0;
+    store.left.store(0, Ordering::Release);
+    ml.delete().await.unwrap();
+    assert!(!cluster.ledger_exists(ledger).await);
     cluster.stop().await;
 }
 

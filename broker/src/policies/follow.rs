@@ -113,7 +113,7 @@ async fn tell_all(
 
 /// Tries until it succeeds or the topic is gone: a policy that was set and is not enforced is worse than a late one. What no
 /// second try can cure is left to the next change.
-async fn tell(handle: &Handle, name: &TopicName, source: &dyn PolicySource, clock: &SharedClock) {
+pub(crate) async fn tell(handle: &Handle, name: &TopicName, source: &dyn PolicySource, clock: &SharedClock) {
     while !handle.is_closed() {
         match source.of(name).await {
             Ok(policies) => return handle.set_policies(policies),

@@ -6,7 +6,7 @@
 mod dead_letter;
 mod effective;
 mod entry_filters;
-mod follow;
+pub(crate) mod follow;
 mod recent;
 mod source;
 

@@ -7,6 +7,7 @@ use futures_util::future::BoxFuture;
 use magnetar_common::topic_name::TopicName;
 
 use crate::namespace::{LoadTopic, Purpose};
+use crate::policies::follow::tell;
 use crate::topic::{self, Handle, TopicEnv, TopicError};
 
 /// Opens topics over ledgers.
@@ -19,11 +20,15 @@ impl LoadTopic for Loader {
 
     /// Policies that changed between being read and the topic's entry into the registry would be missed otherwise.
     fn loaded(&self, topic: TopicName, handle: Handle) -> BoxFuture<'static, ()> {
-        let policies = Arc::clone(&self.0.policies);
+        let (policies, clock) = (Arc::clone(&self.0.policies), self.0.environment.clock.clone());
         async move {
             match policies.of(&topic).await {
                 Ok(policies) => handle.set_policies(policies),
-                Err(error) => tracing::warn!(%topic, %error, "read the policies again"),
+                // Whoever waits for the topic does not wait for this: no change is told to the topic a second time.
+                Err(error) => {
+                    tracing::warn!(%topic, %error, "read the policies again");
+                    tokio::spawn(async move { tell(&handle, &topic, &*policies, &clock).await });
+                }
             }
         }
         .boxed()

@@ -301,7 +301,7 @@ impl Topic {
     fn on_ledger(&mut self, event: MlEvent) {
         match event {
             MlEvent::Confirmed { up_to } => self.on_confirmed(up_to),
-            MlEvent::Writable | MlEvent::RolledOver { .. } => self.trim_due = true,
+            MlEvent::Writable | MlEvent::RolledOver { .. } | MlEvent::Trimmable => self.trim_due = true,
             MlEvent::NotWritable(error) => {
                 tracing::warn!(topic = %self.name, %error, "open a ledger to write to");
             }

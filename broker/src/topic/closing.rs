@@ -94,6 +94,7 @@ impl Topic {
                     MlEvent::Confirmed { up_to } => self.on_confirmed(up_to),
                     MlEvent::Failed(error) => return self.fail(&error.to_string()),
                     MlEvent::Writable | MlEvent::NotWritable(_) | MlEvent::RolledOver { .. } => {}
+                    MlEvent::Trimmable => self.trim_due = true,
                 }
                 self.retry_deferred();
             }

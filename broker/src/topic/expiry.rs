@@ -20,7 +20,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
 /// What a look found.
-pub(crate) struct Looked(Result<Found, TopicError>);
+pub(crate) struct Looked {
+    /// The age from which on an entry counted as expired.
+    expiry: Option<Duration>,
+    found: Result<Found, TopicError>,
+}
 
 struct Found {
     /// The last entry before the first one that has not expired.
@@ -80,13 +84,13 @@ impl Topic {
         tokio::spawn(async move {
             let found = find(&list, reader, from, before).await;
             // The topic may be gone by now.
-            events.tell(Looked(found));
+            events.tell(Looked { expiry, found });
         });
     }
 
-    pub(crate) fn on_looked(&mut self, Looked(result): Looked) {
+    pub(crate) fn on_looked(&mut self, Looked { expiry, found }: Looked) {
         self.housekeeping.looking = false;
-        let found = match result {
+        let found = match found {
             Ok(found) => found,
             Err(error) => {
                 tracing::warn!(topic = %self.name, %error, "look at the age of the backlog");
@@ -94,6 +98,11 @@ impl Topic {
                 return;
             }
         };
+        if expiry != self.policies.expiry() {
+            // What was to expire may not be meant to any more.
+            self.look_soon();
+            return;
+        }
         if let Some(last) = found.expired {
             self.expire_up_to(last);
         }
