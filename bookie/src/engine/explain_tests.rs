@@ -20,8 +20,8 @@ fn allocated(dir: &Path) -> u64 {
 
 #[test]
 fn every_byte_on_disk_is_explained() {
-    let dir = std::env::temp_dir().join(format!("magnetar-explain-{}", std::process::id()));
-    let (journal, ledgers) = (dir.join("journal"), dir.join("ledgers"));
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, ledgers) = (dir.path().join("journal"), dir.path().join("ledgers"));
     let storage: Arc<dyn Storage> = Arc::new(RealStorage);
     for dir in [&journal, &ledgers] {
         storage.create_dir_all(dir).unwrap();
@@ -56,5 +56,4 @@ fn every_byte_on_disk_is_explained() {
     assert_eq!((report.unreadable_log_bytes, report.unnamed_log_bytes), (0, 0));
     assert!(report.journal_live_bytes > 0 && report.checkpoint_bytes > 0 && report.identity_bytes > 0);
     store.engine.close().unwrap();
-    fs::remove_dir_all(&dir).unwrap();
 }

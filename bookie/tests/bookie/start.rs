@@ -200,12 +200,10 @@ async fn a_corrupt_log_entry_is_an_error_and_its_neighbours_are_served() {
 async fn a_deleted_ledger_is_dropped_after_two_looks_and_a_listed_one_never() {
     let world = World::new();
     let clock = ManualClock::new();
-    let mut env = Environment::system();
-    env.storage = Arc::new(world.storage.clone());
-    env.clock = clock.clone();
     let config = world.config();
     let interval = config.gc_interval;
-    let bookie = Bookie::start(config, world.metadata.clone(), env).await.unwrap();
+    // Its first look is over.
+    let bookie = world.start_with_clock(config, &clock).await;
     let mut client = Client::connect(&bookie).await;
     client.v2(add(1, 0)).await;
     client.v2(add(2, 0)).await;
