@@ -104,7 +104,8 @@ pub(super) async fn delete(service: &BrokerService, topic: &TopicName, force: bo
         };
     }
     match service.topics.delete(topic, force).await {
-        Ok(()) | Err(LoadError::NotFound(_)) => Ok(()),
+        Ok(()) | Err(LoadError::NotFound(_)) if topic.partition().is_some() => Ok(()),
+        Ok(()) | Err(LoadError::NotFound(_)) => Ok(service.store.delete_topic_policies(topic).await?),
         Err(error) => Err(error.into()),
     }
 }
@@ -119,6 +120,8 @@ pub(super) async fn delete_partitioned(
     for partition in 0..record.partitions {
         delete(service, &topic.with_partition(partition), force).await?;
     }
+    // Before the record, without which a second try would find nothing to do.
+    service.store.delete_topic_policies(topic).await?;
     Ok(service.store.delete_partitioned(topic).await?)
 }
 

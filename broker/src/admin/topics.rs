@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::error::{AdminError, AdminResult};
 use super::extract::{Body, Namespace, Params, Topic};
 use super::{Routes, Service, message_id, targets};
+use crate::namespace::LoadError;
 use crate::topic::{CompactionStatus, InternalStats, TopicStats, Why};
 
 pub(super) fn routes() -> Routes {
@@ -117,11 +118,12 @@ async fn remove(service: Service, Topic(topic): Topic, params: Params) -> AdminR
             "topic {topic} is partitioned; delete it by its …/partitions path"
         )));
     }
-    service.topics.delete(&topic, params.flag("force")).await?;
-    if topic.partition().is_none() {
+    let deleted = service.topics.delete(&topic, params.flag("force")).await;
+    // Also by a second try, after one that came no further. The next topic of that name must not have them.
+    if topic.partition().is_none() && matches!(deleted, Ok(()) | Err(LoadError::NotFound(_))) {
         service.store.delete_topic_policies(&topic).await?;
     }
-    Ok(NoContent)
+    Ok(deleted.map(|()| NoContent)?)
 }
 
 async fn stats(service: Service, Topic(topic): Topic, params: Params) -> AdminResult<Json<TopicStats>> {

@@ -123,19 +123,20 @@ impl CursorStore {
         Ok(())
     }
 
-    /// Deletes the cursor; durable when this returns. After an error that is not final it may be there still, and this or
-    /// any other operation be tried.
+    /// Deletes the cursor; durable when this returns. After an error that is not final it may be there or not, and this may be
+    /// tried again; any other operation goes on where it is there, and ends with a final error where it is not.
     pub async fn delete(&mut self) -> Result<(), CursorError> {
         *self.writer.get_mut() = None;
         match self.env.metadata.delete(&self.key, Expect::Version(self.version)).await {
             Ok(()) | Err(MetadataError::NotFound { .. }) => {}
-            Err(MetadataError::Conflict { .. }) => {
-                // Gone is gone, by an earlier try whose answer was lost or by somebody else's.
-                if self.env.metadata.get(&self.key).await?.is_some() {
+            // Gone is gone: by this try or an earlier one, whose answer was lost, or by somebody else's.
+            Err(error) => match (self.env.metadata.get(&self.key).await, error) {
+                (Ok(None), _) => {}
+                (Ok(Some(_)), MetadataError::Conflict { .. }) => {
                     return Err(CursorError::Fenced(self.name.clone()));
                 }
-            }
-            Err(error) => return Err(error.into()),
+                (_, error) => return Err(error.into()),
+            },
         }
         if let Some(ledger) = self.ledger.take() {
             self.delete_ledger(ledger).await;

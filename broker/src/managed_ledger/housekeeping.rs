@@ -164,6 +164,15 @@ impl ManagedLedger {
         Ok(end)
     }
 
+    /// Asks the store whether the topic is still this owner's.
+    ///
+    /// # Errors
+    /// [`MlError::Fenced`] when somebody else has taken it over: stop, and change nothing more.
+    pub async fn check_owner(&mut self) -> Result<(), MlError> {
+        self.settle().await?;
+        self.info.check_owner().await
+    }
+
     /// Deletes the topic's record and then its ledgers, confirmed or not. The cursors must be gone.
     ///
     /// # Errors

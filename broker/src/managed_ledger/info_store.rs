@@ -14,8 +14,8 @@ use std::time::Duration;
 /// While it tries, appends go on in the ledgers that are open; an attempt itself takes seconds while nobody answers, so this
 /// outlives outages of minutes.
 const ATTEMPTS: u32 = 120;
-/// How often a deletion is tried: somebody waits for it.
-const DELETE_ATTEMPTS: u32 = 10;
+/// For so long a deletion is tried: somebody waits for it.
+const DELETE_MAX: Duration = Duration::from_secs(15);
 /// Between two attempts.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
@@ -121,28 +121,31 @@ impl InfoStore {
         Op::Put { key, value: record.encode(), expect, lease: None }
     }
 
+    /// Whether nobody else has changed the record. All changes must be settled.
+    pub(super) async fn check_owner(&mut self) -> Result<(), MlError> {
+        match self.metadata.get(&self.key).await? {
+            Some(found) if found.version == self.version => Ok(()),
+            _ => Err(MlError::Fenced(self.name.clone())),
+        }
+    }
+
     /// Removes the record if nobody else has changed it. All changes must be settled. When the outcome is unknown, the store
     /// is asked: the ledgers are only known as long as this owner lives.
     pub(super) async fn delete(&mut self) -> Result<(), MlError> {
-        let mut attempt = 0;
+        let give_up = self.clock.now() + DELETE_MAX;
         loop {
-            attempt += 1;
             let error = match self.metadata.delete(&self.key, Expect::Version(self.version)).await {
                 Ok(()) | Err(MetadataError::NotFound { .. }) => return Ok(()),
-                Err(error) => error,
+                Err(error @ (MetadataError::Conflict { .. } | MetadataError::Unavailable(_))) => error,
+                Err(error) => return Err(error.into()),
             };
-            let is_gone = match error {
-                MetadataError::Conflict { .. } | MetadataError::Unavailable(_) => {
-                    self.metadata.get(&self.key).await.map(|found| found.is_none())
-                }
-                error => return Err(error.into()),
-            };
+            let is_gone = self.metadata.get(&self.key).await.map(|found| found.is_none());
             match (is_gone, error) {
                 (Ok(true), _) => return Ok(()),
                 (Ok(false), MetadataError::Conflict { .. }) => {
                     return Err(MlError::Fenced(self.name.clone()));
                 }
-                (_, error) if attempt == DELETE_ATTEMPTS => return Err(error.into()),
+                (_, error) if self.clock.now() >= give_up => return Err(error.into()),
                 (_, error) => {
                     tracing::warn!(managed_ledger = self.name, %error, "delete the list of ledgers: trying again");
                     self.clock.sleep(RETRY_DELAY).await;

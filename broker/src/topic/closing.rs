@@ -15,6 +15,7 @@ use super::mailbox::Reply;
 use super::producers::Producer;
 use super::request::{CloseReason, Name};
 use super::subscription::Subscription;
+use crate::cursor::{CursorError, CursorStore};
 use crate::managed_ledger::{ManagedLedger, MlEvent};
 
 /// How long appends under way may take to become durable before producers are sent away. A healthy ledger needs
@@ -120,16 +121,22 @@ impl Topic {
 
     async fn delete_all(self) -> Result<(), TopicError> {
         let of = self.compacted_options();
-        if let Some(deduplication) = self.deduplication {
+        if let Some(mut deduplication) = self.deduplication {
             deduplication.delete().await?;
         }
-        if let Some(compaction) = self.compaction {
+        if let Some(mut compaction) = self.compaction {
             compaction.delete(&self.env.managed_ledgers.ledgers, &of).await?;
         }
         for (_, state) in self.subscriptions {
             if let Some(mut durability) = state.durability {
                 durability.delete().await?;
             }
+        }
+        let failed = |error: CursorError| TopicError::Persistence(error.to_string());
+        let (env, config, name) = (&self.env.managed_ledgers, &self.env.config, self.ml.name());
+        // Those whose making was not answered are not known here. They would come back with the topic's name.
+        for left in CursorStore::list(env, name).await.map_err(failed)? {
+            CursorStore::remove(env, config, name, &left.name).await.map_err(failed)?;
         }
         self.ml.delete().await.map_err(|error| TopicError::Persistence(error.to_string()))
     }

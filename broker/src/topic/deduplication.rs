@@ -77,8 +77,8 @@ impl Deduplication {
         self.sequences.stored(producer)
     }
 
-    /// Deletes the cursor; durable when this returns.
-    pub(crate) async fn delete(mut self) -> Result<(), TopicError> {
+    /// Deletes the cursor; durable when this returns. After an error it may be there still, and this be tried again.
+    pub(crate) async fn delete(&mut self) -> Result<(), TopicError> {
         self.durability.delete().await
     }
 
@@ -147,11 +147,8 @@ impl Topic {
                 let name = self.ml.name();
                 let store = CursorStore::create(env, config, name, CURSOR, snapshot, Default::default());
                 let store = match store.await {
-                    // See `Topic::create_durable`.
                     Err(CursorError::Exists(_)) => {
-                        let list = self.ml.ledgers();
-                        let found = CursorStore::recover(env, config, name, CURSOR, None, list).await;
-                        let (store, cursor, _) = found.map_err(failed)?;
+                        let (store, cursor, _) = self.take_up_cursor(CURSOR).await?;
                         return self.recover_deduplication(store, cursor).await;
                     }
                     created => created.map_err(failed)?,
@@ -165,9 +162,12 @@ impl Topic {
                     up_to: None,
                 });
             }
-            (false, Some(running)) => {
+            (false, Some(mut running)) => {
+                if let Err(error) = running.delete().await {
+                    self.deduplication = Some(running);
+                    return Err(error);
+                }
                 self.trim_due = true;
-                running.delete().await?;
             }
             (false, None) => {}
         }

@@ -223,8 +223,11 @@ impl Durability {
         self.version += 1;
         self.begin(cursor);
         let Some(store) = &mut self.store else { return Err(TopicError::closed()) };
-        let result = store.persist(cursor.snapshot()).await;
-        result.map_err(|error| TopicError::Persistence(error.to_string()))?;
+        if let Err(error) = store.persist(cursor.snapshot()).await {
+            // The cursor has moved all the same.
+            self.due = Some(self.not_before);
+            return Err(TopicError::Persistence(error.to_string()));
+        }
         self.due = None;
         self.written();
         Ok(())

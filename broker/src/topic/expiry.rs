@@ -76,6 +76,8 @@ impl Topic {
             && at == from
             && !expired(published)
         {
+            // The quota may be another one, or its time have come.
+            self.check_age_quota(published);
             return self.plan_after(published);
         }
         self.housekeeping.looking = true;

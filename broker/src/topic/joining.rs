@@ -36,7 +36,10 @@ impl Topic {
         };
         let clock = &self.env.environment.clock;
         let producer = Producer::new(request, name, clock.now(), clock.unix_ms());
-        match self.producers.admit(&producer)? {
+        let admission = self.producers.admit(&producer);
+        // Its older self may have been what others waited for.
+        self.producer_left = true;
+        match admission? {
             Admission::Known(key) => {
                 let known = self.producers.get(key).ok_or_else(TopicError::closed)?;
                 Ok(self.ready(known))

@@ -55,7 +55,8 @@ impl Topic {
 
     /// Compares the backlog with its quota in bytes, and with what is known of its age.
     pub(crate) fn check_storage_quota(&mut self) {
-        if self.housekeeping.oldest.is_none() && self.housekeeping.breach.is_some_and(|b| !b.is_storage()) {
+        let no_age = self.housekeeping.oldest.is_none() || self.policies.age_quota.is_none();
+        if no_age && self.housekeeping.breach.is_some_and(|b| !b.is_storage()) {
             self.housekeeping.breach = None;
         }
         let bytes = self.slowest_mark().map_or(0, |mark| self.ml.bytes_after(mark));

@@ -11,7 +11,7 @@ use super::dead_letter::Departing;
 use super::deduplication;
 use super::delayed::Delayed;
 use super::departed::Client;
-use super::durability::Durability;
+use super::durability::{Durability, Stored};
 use super::error::{Holder, TopicError};
 use super::rate::Rate;
 use super::reads::Reads;
@@ -21,7 +21,7 @@ use super::request::{
 use super::subscription::{Counters, Subscription, dispatcher};
 use crate::cursor::{Cursor, CursorError, CursorStore};
 use crate::dispatch::{ConsumerId, ConsumerSpec, JoinError};
-use crate::managed_ledger::MarkDelete;
+use crate::managed_ledger::{MarkDelete, MlError};
 use magnetar_proto::ids::{LedgerId, Position};
 
 /// Subscriptions of a topic: each costs a cursor in memory and, if durable, a ledger.
@@ -161,16 +161,40 @@ impl Topic {
         let created = CursorStore::create(env, config, ml, name, cursor.snapshot(), properties.clone());
         let (store, cursor, properties) = match created.await {
             Ok(store) => (store, cursor, properties),
-            // It was made before by this owner, which never got the answer, or by an earlier one after this had listed the
-            // cursors. It is the one that is asked for, and nobody else would take it up before the topic is loaded anew.
-            Err(CursorError::Exists(_)) => {
-                let found = CursorStore::recover(env, config, ml, name, None, self.ml.ledgers()).await;
-                found.map_err(failed)?
-            }
+            Err(CursorError::Exists(_)) => self.take_up_cursor(name).await?,
             Err(error) => return Err(failed(error)),
         };
         let durability = Durability::new(store, cursor.mark_delete());
         self.insert_subscription(name, cursor, Some(durability), properties, kind)
+    }
+
+    /// Takes over a cursor that is there although it was not when the topic was opened. It was made by this owner, which never
+    /// got the answer, or by an earlier one after this had listed the cursors: nobody else would take it up before the topic
+    /// is loaded anew.
+    ///
+    /// Or by the next owner, of whom this one has not heard. Asked before, this one keeps its hands off; asked afterwards, it
+    /// ends before it has changed anything: what it wrote is what it found.
+    pub(crate) async fn take_up_cursor(
+        &mut self,
+        name: &str,
+    ) -> Result<(CursorStore, Cursor, BTreeMap<String, String>), TopicError> {
+        self.check_owner().await?;
+        let (env, config) = (&self.env.managed_ledgers, &self.env.config);
+        let found = CursorStore::recover(env, config, self.ml.name(), name, None, self.ml.ledgers()).await;
+        let found = found.map_err(|error| TopicError::Metadata(error.to_string()))?;
+        self.check_owner().await?;
+        Ok(found)
+    }
+
+    async fn check_owner(&mut self) -> Result<(), TopicError> {
+        match self.ml.check_owner().await {
+            Ok(()) => Ok(()),
+            Err(error @ MlError::Metadata(_)) => Err(TopicError::Metadata(error.to_string())),
+            Err(error) => {
+                self.fail(&error.to_string());
+                Err(TopicError::NotReady(error.to_string()))
+            }
+        }
     }
 
     fn has_room_for_subscription(&self) -> Result<(), TopicError> {
@@ -313,8 +337,8 @@ impl Topic {
         Ok(())
     }
 
-    /// Deletes a subscription with its cursor; consumers are told to go. After an error nothing has changed for anybody, and
-    /// it may be tried again.
+    /// Deletes a subscription with its cursor; consumers are told to go. After an error nothing has changed for anybody as far
+    /// as is known, and it may be tried again.
     pub(crate) async fn delete_subscription(&mut self, name: &str) -> Result<(), TopicError> {
         self.delete_cursor(name).await?;
         self.forget_subscription(name);
@@ -323,7 +347,10 @@ impl Topic {
 
     /// As long as its cursor may be there still, a subscription holds its messages.
     async fn delete_cursor(&mut self, name: &str) -> Result<(), TopicError> {
-        let durability = self.subscriptions.get_mut(name).and_then(|s| s.durability.as_mut());
+        let Some((name, _)) = self.subscriptions.get_key_value(name) else { return Ok(()) };
+        let name = name.clone();
+        self.on_stored(Stored(name.clone())).await;
+        let durability = self.subscriptions.get_mut(&name).and_then(|s| s.durability.as_mut());
         let Some(durability) = durability else { return Ok(()) };
         durability.delete().await
     }

@@ -67,8 +67,8 @@ impl Compaction {
         self.durability.close(&self.cursor).await
     }
 
-    /// Deletes what was compacted, and the cursor.
-    pub(crate) async fn delete(mut self, client: &Client, of: &LedgerOptions) -> Result<(), TopicError> {
+    /// Deletes what was compacted, and the cursor. After an error some of it may be there still, and this be tried again.
+    pub(crate) async fn delete(&mut self, client: &Client, of: &LedgerOptions) -> Result<(), TopicError> {
         self.stop();
         for ledger in self.leftovers.iter().copied().chain(self.compacted.as_ref().map(Compacted::ledger)) {
             let deleted = job::delete(client, ledger, of).await;
@@ -124,11 +124,8 @@ impl Topic {
                     let durability = Durability::new(store, cursor.mark_delete());
                     self.compaction = Some(Box::new(Compaction::new(cursor, durability)));
                 }
-                // An owner that did not know of its end has made one after this topic was opened.
                 Err(CursorError::Exists(_)) => {
-                    let found =
-                        CursorStore::recover(env, config, name, CURSOR, None, self.ml.ledgers()).await;
-                    let (store, cursor, _) = found.map_err(failed)?;
+                    let (store, cursor, _) = self.take_up_cursor(CURSOR).await?;
                     self.recover_compaction(store, cursor);
                 }
                 Err(error) => return Err(failed(error)),
@@ -295,11 +292,13 @@ impl Topic {
         }
         self.forget_compacted().await?;
         let of = self.compacted_options();
-        let Some(compaction) = self.compaction.take() else {
+        let Some(compaction) = self.compaction.as_deref_mut() else {
             return Err(TopicError::SubscriptionNotFound(CURSOR.into()));
         };
+        compaction.delete(&self.env.managed_ledgers.ledgers, &of).await?;
+        self.compaction = None;
         self.trim_due = true;
-        compaction.delete(&self.env.managed_ledgers.ledgers, &of).await
+        Ok(())
     }
 
     /// Lets go of what was compacted: everything up to now is to go.

@@ -33,8 +33,13 @@ struct Departure {
 }
 
 enum Phase {
-    Storing,
-    Failed { again_at: Duration },
+    Storing {
+        /// It is to go back to the consumers if this fails.
+        recalled: bool,
+    },
+    Failed {
+        again_at: Duration,
+    },
 }
 
 /// None of these entries is acknowledged, and none is known to the dispatcher.
@@ -81,7 +86,8 @@ impl Departing {
     /// The caller stores it.
     pub(super) fn begin(&mut self, position: Position, letter: Letter) {
         self.bytes += letter.entry.len();
-        self.entries.insert(position, Departure { letter, phase: Phase::Storing, pause: PAUSE });
+        self.entries
+            .insert(position, Departure { letter, phase: Phase::Storing { recalled: false }, pause: PAUSE });
     }
 
     /// It is durable there, or not wanted there any more.
@@ -102,7 +108,7 @@ impl Departing {
     /// When the next one is to be tried again.
     pub(crate) fn deadline(&self) -> Option<Duration> {
         let again_at = |departure: &Departure| match departure.phase {
-            Phase::Storing => None,
+            Phase::Storing { .. } => None,
             Phase::Failed { again_at } => Some(again_at),
         };
         self.entries.values().filter_map(again_at).min()
@@ -113,21 +119,35 @@ impl Departing {
         let mut due = Vec::new();
         for (position, departure) in &mut self.entries {
             if matches!(departure.phase, Phase::Failed { again_at } if again_at <= now) {
-                departure.phase = Phase::Storing;
+                departure.phase = Phase::Storing { recalled: false };
                 due.push((*position, departure.letter.clone()));
             }
         }
         due
     }
 
-    /// Gives up those that are not being stored right now.
+    /// Gives up those that are not being stored right now; the others once that fails.
     pub(super) fn recall(&mut self) -> Vec<Position> {
-        let failed = |(position, departure): (&Position, &Departure)| {
-            matches!(departure.phase, Phase::Failed { .. }).then_some(*position)
-        };
-        let recalled: Vec<Position> = self.entries.iter().filter_map(failed).collect();
+        let mut recalled = Vec::new();
+        for (position, departure) in &mut self.entries {
+            match &mut departure.phase {
+                Phase::Failed { .. } => recalled.push(*position),
+                Phase::Storing { recalled } => *recalled = true,
+            }
+        }
         recalled.iter().for_each(|position| self.remove(*position));
         recalled
+    }
+
+    /// Gives up one that could not be stored and is recalled. Whether it is.
+    pub(super) fn give_up(&mut self, position: Position) -> bool {
+        let departure = self.entries.get(&position);
+        let is_recalled =
+            departure.is_some_and(|departure| matches!(departure.phase, Phase::Storing { recalled: true }));
+        if is_recalled {
+            self.remove(position);
+        }
+        is_recalled
     }
 
     fn remove(&mut self, position: Position) {
@@ -182,13 +202,16 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_not_being_stored_can_be_recalled_and_a_move_of_the_cursor_voids_all() {
+    fn what_is_being_stored_is_recalled_when_that_fails_and_a_move_of_the_cursor_voids_all() {
         let mut departing = Departing::new(1);
         departing.begin(at(0), letter(1));
         departing.begin(at(1), letter(1));
         departing.failed(at(1), "no", s(0));
+        assert!(!departing.give_up(at(0)), "nobody has recalled it");
         assert_eq!(departing.recall(), [at(1)]);
         assert!(departing.holds(at(0)));
+        assert!(departing.give_up(at(0)) && !departing.holds(at(0)));
+        departing.begin(at(0), letter(1));
         let token = departing.token();
         departing.clear();
         assert!(!departing.holds(at(0)) && departing.token() != token);

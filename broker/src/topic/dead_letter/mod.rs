@@ -139,6 +139,7 @@ impl Subscription {
                 self.departing.stored(position);
                 self.ack_entry(position, cx);
             }
+            Err(_) if self.departing.give_up(position) => self.take_back(vec![position], cx.ledgers),
             Err(error) => {
                 if self.departing.failed(position, &error, cx.now) {
                     let topic = cx.cemetery.topic;
@@ -163,6 +164,10 @@ impl Subscription {
     /// The policy changed: what could not be stored so far goes back to the consumers, and is counted anew.
     pub(crate) fn recall_departures(&mut self, ledgers: &crate::managed_ledger::LedgerList) {
         let recalled = self.departing.recall();
+        self.take_back(recalled, ledgers);
+    }
+
+    fn take_back(&mut self, recalled: Vec<Position>, ledgers: &crate::managed_ledger::LedgerList) {
         if recalled.is_empty() {
             return;
         }

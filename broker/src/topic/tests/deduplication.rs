@@ -42,6 +42,30 @@ async fn a_table_whose_making_was_not_answered_is_there_at_the_next_try() {
     assert_eq!(connect(&Peer::new(&topic)).await, 0);
 }
 
+/// A new topic of that name took the new messages of a producer for old ones.
+#[tokio::test]
+async fn a_table_that_could_not_be_deleted_goes_with_the_topic() {
+    let mut world = with_deduplication().await;
+    let store = Arc::clone(&world.env.managed_ledgers.metadata);
+    let lost = Arc::new(Lost { store, left: AtomicUsize::new(usize::MAX), applies: false });
+    world.env.managed_ledgers.metadata = lost.clone();
+    let topic = open(world.env.clone(), TOPIC.parse().unwrap(), true).await.unwrap();
+    let mut peer = Peer::new(&topic);
+    connect(&peer).await;
+    send(&peer, 7);
+    peer.receipts(1).await;
+    topic.set_policies(TopicPolicies::default());
+    lost.left.store(0, Ordering::Release);
+    let refused = topic.add_producer(Peer::new(&topic).add_producer(1)).await;
+    assert!(matches!(refused, Err(TopicError::Persistence(_))), "{:?}", refused.err());
+    lost.left.store(usize::MAX, Ordering::Release);
+    topic.close_producer(peer.producer(0)).await.unwrap();
+    topic.close(CloseReason::Delete { force: true }).await.unwrap();
+    topic.closed().await;
+    let topic = world.topic().await;
+    assert_eq!(connect(&Peer::new(&topic)).await, -1);
+}
+
 fn send(peer: &Peer, sequence_id: u64) {
     let metadata = api::MessageMetadata {
         producer_name: "p".into(),

@@ -166,6 +166,36 @@ async fn eviction_drops_the_oldest_of_a_backlog_by_size_or_by_age() {
     .await;
 }
 
+/// Producers were kept away for ever, or not at all.
+#[tokio::test]
+async fn an_age_quota_counts_once_its_time_has_come_and_until_it_is_raised_or_taken_back() {
+    let world = World::start().await;
+    let topic = world.topic().await;
+    let set = |age: Option<Duration>| {
+        let age_quota = age.map(|age| AgeQuota { age, action: QuotaAction::HoldProducers });
+        topic.set_policies(TopicPolicies { age_quota, ..Default::default() });
+    };
+    let let_in = async |wanted: bool| {
+        until("producers are let in, or kept away", || async {
+            world.clock.advance(Duration::from_secs(1));
+            topic.add_producer(Peer::new(&topic).add_producer(0)).await.is_ok() == wanted
+        })
+        .await;
+    };
+    topic.create_subscription("s", StartPosition::Earliest, Default::default()).await.unwrap();
+    send_now(&world, &mut Peer::producing(&topic).await, &["x"]).await;
+    // It is young when it is looked at first.
+    set(Some(MINUTE * 2));
+    let_in(true).await;
+    let_in(false).await;
+    set(Some(MINUTE * 60));
+    let_in(true).await;
+    set(Some(MINUTE * 2));
+    let_in(false).await;
+    set(None);
+    let_in(true).await;
+}
+
 #[tokio::test]
 async fn limits_hold_for_newcomers() {
     let world = World::start().await;

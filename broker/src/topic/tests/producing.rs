@@ -107,6 +107,25 @@ async fn exclusive_access_is_refused_waited_for_or_taken_by_force() {
     assert_eq!(later.topic_epoch, Some(3));
 }
 
+/// Nobody was connected any more, and nobody was let in.
+#[tokio::test]
+async fn who_waits_for_exclusive_access_gets_it_when_the_holder_comes_back_on_another_connection() {
+    for name in [TOPIC, "non-persistent://public/default/t"] {
+        let world = World::start().await;
+        let topic = world.named(name).await;
+        let (old, mut waiting, new) = (Peer::new(&topic), Peer::new(&topic), Peer::new(&topic));
+        let with = |peer: &Peer, access_mode| AddProducer { access_mode, ..peer.add_producer(0) };
+        let holder = topic.add_producer(with(&old, AccessMode::Exclusive)).await.unwrap();
+        let waits = topic.add_producer(with(&waiting, AccessMode::WaitForExclusive)).await.unwrap();
+        assert!(!waits.ready);
+        let again = AddProducer { name: Some(holder.name), epoch: 1, ..with(&new, AccessMode::Exclusive) };
+        let refused = topic.add_producer(again).await;
+        assert!(matches!(refused, Err(TopicError::ProducerFenced(_))), "{refused:?}");
+        let (Command::ProducerSuccess(success), _) = waiting.next().await else { panic!("its turn") };
+        assert_eq!(success.producer_ready, Some(true));
+    }
+}
+
 #[tokio::test]
 async fn closing_a_producer_waits_for_what_it_sent() {
     let world = World::start().await;

@@ -28,7 +28,12 @@ impl Volatile {
         };
         let clock = &self.env.environment.clock;
         let producer = Producer::new(request, name, clock.now(), clock.unix_ms());
-        match self.producers.admit(&producer)? {
+        let admission = self.producers.admit(&producer);
+        if admission.is_err() {
+            // Its older self may have been what others waited for.
+            self.admit_waiting();
+        }
+        match admission? {
             Admission::Known(key) => {
                 self.producers.get(key).map(|known| ready(known, true)).ok_or_else(TopicError::closed)
             }
@@ -41,6 +46,7 @@ impl Volatile {
             Admission::Wait => {
                 let answer = ready(&producer, false);
                 self.producers.wait(producer);
+                self.admit_waiting();
                 Ok(answer)
             }
         }
