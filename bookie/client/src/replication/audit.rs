@@ -19,7 +19,7 @@ pub struct AuditSettings {
     pub delay: Duration,
     /// Between two looks through all ledgers, whatever has happened: finds what nobody told.
     pub interval: Duration,
-    /// After a look that failed, or that came to new marks.
+    /// After a look that failed, or that came to new marks; of the latter each pause is twice the one before.
     pub retry: Duration,
 }
 
@@ -55,6 +55,8 @@ pub struct AuditMachine {
     /// Those that a look was about which found nothing more: not looked for again before the interval is over.
     audited: BTreeSet<BookieId>,
     next_look: Duration,
+    /// Looks in a row that came to new marks.
+    newsworthy: u32,
     /// A look that failed, or found something, is not repeated before this.
     not_before: Duration,
 }
@@ -70,6 +72,7 @@ impl AuditMachine {
             seen: BTreeSet::new(),
             audited: BTreeSet::new(),
             next_look: now,
+            newsworthy: 0,
             not_before: now,
         }
     }
@@ -133,9 +136,17 @@ impl AuditMachine {
         };
         self.next_look = now + self.settings.interval;
         self.seen.extend(audit.missing.iter().cloned());
-        match news {
-            true => self.not_before = now + self.settings.retry,
-            false => self.audited.extend(audit.missing.iter().cloned()),
+        if !audit.fresh.is_empty() {
+            self.newsworthy = 0;
+        }
+        if news {
+            // A bookie that is to be emptied may be given new ledgers all the time.
+            let pause = self.settings.retry.saturating_mul(1 << self.newsworthy.min(16));
+            self.newsworthy += 1;
+            self.not_before = now + pause.min(self.settings.interval);
+        } else {
+            self.newsworthy = 0;
+            self.audited.extend(audit.missing.iter().cloned());
         }
         for bookie in named.difference(&self.registered) {
             self.away.entry(bookie.clone()).or_insert(now);
@@ -252,8 +263,11 @@ mod tests {
         assert_eq!((&audit.missing, &audit.fresh), (&ids("b"), &ids("b")));
         let again = machine.poll(at(316)).expect("once more");
         assert_eq!((&again.missing, &again.fresh), (&ids("b"), &ids("")));
-        machine.on_audited(at(317), &again, found("a b"));
-        assert_eq!((machine.poll(at(400)), machine.next_wake()), (None, at(317) + INTERVAL));
+        machine.on_audited(at(317), &again, Some(Found { named: ids("a b"), news: true }));
+        assert_eq!(machine.next_wake(), at(327), "each pause is twice the one before");
+        let again = machine.poll(at(327)).expect("once more");
+        machine.on_audited(at(328), &again, found("a b"));
+        assert_eq!((machine.poll(at(400)), machine.next_wake()), (None, at(328) + INTERVAL));
     }
 
     #[test]

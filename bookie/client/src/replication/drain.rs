@@ -122,11 +122,15 @@ pub async fn forget(
     }
     // To look through all ledgers takes minutes: it may have been started again since.
     let unregistered = registrations.map(|key| Op::Check { key, expect: Expect::Missing });
-    let removed =
-        known.map(|cookie_then| Op::Delete { key: cookie, expect: Expect::Version(cookie_then.version) });
-    match store.transact(unregistered.into_iter().chain(removed).collect()).await {
+    let removed = match known {
+        Some(known) => Op::Delete { key: cookie, expect: Expect::Version(known.version) },
+        None => Op::Check { key: cookie, expect: Expect::Missing },
+    };
+    match store.transact(unregistered.into_iter().chain([removed]).collect()).await {
         Ok(_) => Ok(cancel(store, bookie).await?),
-        Err(MetadataError::Conflict { .. }) => Err(ForgetError::Registered(bookie.clone())),
+        Err(MetadataError::Conflict { key }) if key != layout::cookie(bookie) => {
+            Err(ForgetError::Registered(bookie.clone()))
+        }
         Err(error) => Err(error.into()),
     }
 }

@@ -40,8 +40,9 @@ impl Mender {
         // Bounded by what the bookie remembers.
         let mut mended = HashSet::new();
         loop {
-            let mut left: Vec<_> =
-                (self.damaged)().into_iter().filter(|entry| !mended.contains(entry)).collect();
+            let damaged: HashSet<_> = (self.damaged)().into_iter().collect();
+            mended.retain(|entry| damaged.contains(entry));
+            let mut left: Vec<_> = damaged.into_iter().filter(|entry| !mended.contains(entry)).collect();
             // Those that cannot be mended must not hold up the others for ever.
             self.client.env().random.shuffle(&mut left);
             let mut failures = 0;
