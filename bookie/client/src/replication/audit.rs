@@ -43,7 +43,7 @@ pub struct Found {
 }
 
 /// The auditor's knowledge of bookies.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct AuditMachine {
     settings: AuditSettings,
     registered: BTreeSet<BookieId>,
@@ -57,7 +57,9 @@ pub struct AuditMachine {
     next_look: Duration,
     /// Looks in a row that came to new marks.
     newsworthy: u32,
-    /// A look that failed, or found something, is not repeated before this.
+    /// For those that were seen and are not audited there is no look before this.
+    repeat_at: Duration,
+    /// A failed look is not repeated before this.
     not_before: Duration,
 }
 
@@ -73,6 +75,7 @@ impl AuditMachine {
             audited: BTreeSet::new(),
             next_look: now,
             newsworthy: 0,
+            repeat_at: now,
             not_before: now,
         }
     }
@@ -110,20 +113,26 @@ impl AuditMachine {
             return None;
         }
         let missing = self.missing(now);
-        let news = missing.iter().any(|bookie| !self.audited.contains(bookie));
+        let is_due = now >= self.next_look
+            || missing.iter().any(|bookie| self.due(bookie).is_some_and(|at| now >= at));
         let fresh = missing.difference(&self.seen).cloned().collect();
-        (news || now >= self.next_look).then_some(Audit { missing, fresh })
+        is_due.then_some(Audit { missing, fresh })
     }
 
     /// When to poll again, unless something happens before.
     pub fn next_wake(&self) -> Duration {
-        let due = |(bookie, since): (&BookieId, &Duration)| {
-            (!self.audited.contains(bookie)).then_some(*since + self.settings.delay)
-        };
-        let due = self.away.iter().filter_map(due).min();
-        let new_drain = self.draining.iter().any(|bookie| !self.audited.contains(bookie));
-        let soonest = if new_drain { Duration::ZERO } else { due.unwrap_or(self.next_look) };
-        soonest.min(self.next_look).max(self.not_before)
+        let away = self
+            .away
+            .iter()
+            .filter_map(|(bookie, since)| Some(self.due(bookie)?.max(*since + self.settings.delay)));
+        let draining = self.draining.iter().filter_map(|bookie| self.due(bookie));
+        away.chain(draining).fold(self.next_look, Duration::min).max(self.not_before)
+    }
+
+    /// From when on a missing bookie calls for a look; `None`: it has had its looks.
+    fn due(&self, bookie: &BookieId) -> Option<Duration> {
+        let waits = if self.seen.contains(bookie) { self.repeat_at } else { Duration::ZERO };
+        (!self.audited.contains(bookie)).then_some(waits)
     }
 
     /// A look has ended. `found`: what it came to, or `None` when it failed. One that came to new marks is repeated after a
@@ -143,7 +152,7 @@ impl AuditMachine {
             // A bookie that is to be emptied may be given new ledgers all the time.
             let pause = self.settings.retry.saturating_mul(1 << self.newsworthy.min(16));
             self.newsworthy += 1;
-            self.not_before = now + pause.min(self.settings.interval);
+            self.repeat_at = now + pause.min(self.settings.interval);
         } else {
             self.newsworthy = 0;
             self.audited.extend(audit.missing.iter().cloned());
@@ -265,6 +274,10 @@ mod tests {
         assert_eq!((&again.missing, &again.fresh), (&ids("b"), &ids("")));
         machine.on_audited(at(317), &again, Some(Found { named: ids("a b"), news: true }));
         assert_eq!(machine.next_wake(), at(327), "each pause is twice the one before");
+        let mut other = machine.clone();
+        other.on_draining(ids("a"));
+        assert_eq!(other.next_wake(), at(0), "another one does not wait for that");
+        assert_eq!(other.poll(at(318)).expect("at once").fresh, ids("a"));
         let again = machine.poll(at(327)).expect("once more");
         machine.on_audited(at(328), &again, found("a b"));
         assert_eq!((machine.poll(at(400)), machine.next_wake()), (None, at(328) + INTERVAL));
