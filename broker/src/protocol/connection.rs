@@ -157,7 +157,10 @@ impl Reader {
                 self.context.send(api::CommandPong {});
                 Ok(())
             }
-            Route::Pong => Ok(()),
+            Route::Pong => {
+                self.context.outbound.note_pong();
+                Ok(())
+            }
             Route::Publish(send) => self.on_send(send, payload).await,
             Route::Consumer(command) => match self.context.on_consumer_command(command) {
                 Some(topic) => self.pause(topic.ready_for_consumers()).await,
@@ -221,12 +224,14 @@ impl Reader {
             done = &mut wait => return Ok(done),
             () = std::future::ready(()) => {}
         }
+        outbound.set_paused(true);
         loop {
             tokio::select! {
                 biased;
                 done = &mut wait => {
                     // The peer may well have spoken; we did not listen.
                     self.keepalive.on_life();
+                    outbound.set_paused(false);
                     return Ok(done);
                 }
                 () = outbound.reached(State::Closing) => return Err(End::Closed),

@@ -92,11 +92,13 @@ struct Shared {
     /// The writer sleeps on it.
     work: Notify,
     state: watch::Sender<State>,
-    /// Reads that brought bytes; lets a probe see that the peer lives.
+    /// Reads that brought bytes.
     received: AtomicU64,
-    /// A probe waits for `received` to move.
-    probed: AtomicBool,
-    heard: Notify,
+    /// The reader waits for room, and does not listen.
+    is_paused: AtomicBool,
+    /// PONGs that came, and who waits for the next one.
+    pongs: AtomicU64,
+    ponged: Notify,
 }
 
 #[derive(Default)]
@@ -130,8 +132,9 @@ impl Outbound {
             work: Notify::new(),
             state: watch::Sender::new(State::Open),
             received: AtomicU64::new(0),
-            probed: AtomicBool::new(false),
-            heard: Notify::new(),
+            is_paused: AtomicBool::new(false),
+            pongs: AtomicU64::new(0),
+            ponged: Notify::new(),
         }))
     }
 
@@ -203,27 +206,45 @@ impl Outbound {
     /// The reader got bytes from the peer.
     pub(crate) fn note_received(&self) {
         self.0.received.fetch_add(1, Ordering::SeqCst);
-        if self.0.probed.swap(false, Ordering::SeqCst) {
-            self.0.heard.notify_waiters();
-        }
-    }
-
-    /// Resolves at the first bytes from the peer after the call to `received_so_far` that gave `before`.
-    pub(crate) async fn heard_since(&self, before: u64) {
-        loop {
-            let heard = self.0.heard.notified();
-            tokio::pin!(heard);
-            heard.as_mut().enable();
-            self.0.probed.store(true, Ordering::SeqCst);
-            if self.received_so_far() != before {
-                return;
-            }
-            heard.await;
-        }
     }
 
     pub(crate) fn received_so_far(&self) -> u64 {
         self.0.received.load(Ordering::SeqCst)
+    }
+
+    /// The reader stops listening, or goes on; meanwhile the peer's silence means nothing.
+    pub(crate) fn set_paused(&self, is_paused: bool) {
+        self.0.is_paused.store(is_paused, Ordering::SeqCst);
+        if !is_paused {
+            self.note_received();
+        }
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.0.is_paused.load(Ordering::SeqCst)
+    }
+
+    /// The reader came to a PONG.
+    pub(crate) fn note_pong(&self) {
+        self.0.pongs.fetch_add(1, Ordering::SeqCst);
+        self.0.ponged.notify_waiters();
+    }
+
+    pub(crate) fn pongs_so_far(&self) -> u64 {
+        self.0.pongs.load(Ordering::SeqCst)
+    }
+
+    /// Resolves at the first PONG after the call to `pongs_so_far` that gave `before`. Cancel-safe.
+    pub(crate) async fn pong_since(&self, before: u64) {
+        loop {
+            let ponged = self.0.ponged.notified();
+            tokio::pin!(ponged);
+            ponged.as_mut().enable();
+            if self.pongs_so_far() != before {
+                return;
+            }
+            ponged.await;
+        }
     }
 
     /// Takes everything queued, in order; waits while there is nothing. `None`: closed, and nothing is left.
@@ -388,17 +409,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_probe_hears_of_bytes_that_arrive_after_it_began() {
+    async fn a_probe_hears_of_a_pong_that_arrives_after_it_began() {
         let outbound = outbound();
-        let before = outbound.received_so_far();
-        let hear = outbound.heard_since(before);
+        outbound.note_pong();
+        let hear = outbound.pong_since(outbound.pongs_so_far());
         tokio::pin!(hear);
         tokio::select! {
             biased;
             () = &mut hear => panic!("nothing arrived yet"),
             () = std::future::ready(()) => {}
         }
-        outbound.note_received();
+        outbound.note_pong();
         hear.await;
     }
 }
