@@ -9,10 +9,11 @@ use magnetar_proto::pulsar::api::{self, ServerError};
 use super::context::{Context, Room, properties};
 use super::producer::{cancelled_by_client, cannot_create};
 use super::refusal::Refusal;
-use super::sessions::{Creation, Found, Kind};
+use super::sessions::{Creation, Found, Kind, Pending};
 use crate::dispatch::Routing;
 use crate::topic::{
     ConsumerKey, Handle, InitialPosition, KeySharedPolicy, StartPosition, Subscribe, SubscriptionType,
+    Welcome,
 };
 
 impl Context {
@@ -28,8 +29,10 @@ impl Context {
         };
         let context = self.clone();
         self.spawn(room, async move {
-            let outcome = context.create_consumer(creation, command).await;
-            context.answer(request_id, outcome);
+            // Success is answered by the topic.
+            if let Err(refusal) = context.create_consumer(creation, command).await {
+                context.refuse(request_id, refusal);
+            }
         });
     }
 
@@ -46,14 +49,12 @@ impl Context {
             () = cancelled.given() => Err(cancelled_by_client()),
             outcome = async {
                 creation.turn.come().await;
-                self.enter_consumer(&mut entered, command).await
+                self.enter_consumer(&mut entered, &creation.id(), command).await
             } => outcome,
         };
-        let outcome = match (outcome, &entered) {
-            (Ok(()), Some(topic)) if !self.sessions.created(&creation, topic.clone()) => {
-                Err(cancelled_by_client())
-            }
-            (outcome, _) => outcome,
+        let outcome = match outcome {
+            Ok(()) if cancelled.is_given() => Err(cancelled_by_client()),
+            outcome => outcome,
         };
         for topic in creation.leftovers(entered.as_ref(), outcome.is_ok()) {
             // Fails only if the topic is gone, and the consumer with it.
@@ -69,6 +70,7 @@ impl Context {
     async fn enter_consumer(
         &self,
         entered: &mut Option<Handle>,
+        id: &Pending,
         command: api::CommandSubscribe,
     ) -> Result<(), Refusal> {
         let name: TopicName = command.topic.parse()?;
@@ -85,7 +87,9 @@ impl Context {
         *entered = Some(topic.clone());
         let mut probed = false;
         loop {
-            match topic.subscribe(self.subscribe(&command, create_missing)).await {
+            let welcome = self.welcome_consumer(command.request_id, id.clone(), topic.clone());
+            let request = Subscribe { welcome, ..self.subscribe(&command, create_missing) };
+            match topic.subscribe(request).await {
                 Ok(()) => return Ok(()),
                 Err(error) if !probed && self.collided_with_the_dead(&topic, &error).await => probed = true,
                 Err(error) => {
@@ -94,6 +98,16 @@ impl Context {
                 }
             }
         }
+    }
+
+    /// SUCCESS, unless the client wants the consumer no more.
+    fn welcome_consumer(&self, request_id: u64, id: Pending, topic: Handle) -> Welcome<()> {
+        let context = self.clone();
+        Welcome::new(move |()| {
+            if context.sessions.created(&id, topic) {
+                context.succeed(request_id);
+            }
+        })
     }
 
     /// A consumer must be able to read what is there; one that comes to a topic without schema brings its own.
@@ -134,6 +148,7 @@ impl Context {
             consumer_epoch: command.consumer_epoch,
             create_missing,
             outbound: self.outbound.clone(),
+            welcome: Welcome::default(),
         }
     }
 

@@ -8,10 +8,10 @@ use magnetar_proto::pulsar::entry;
 
 use super::context::{Context, Room, properties};
 use super::refusal::Refusal;
-use super::sessions::{CannotCreate, Creation, Found, Kind};
+use super::sessions::{CannotCreate, Creation, Found, Kind, Pending};
 use crate::namespace::{Purpose, version_bytes, version_of};
 use crate::schemas::Rule;
-use crate::topic::{AccessMode, AddProducer, Handle, ProducerKey, ProducerReady, Publish};
+use crate::topic::{AccessMode, AddProducer, Handle, ProducerKey, ProducerReady, Publish, Welcome};
 
 /// The client broke the protocol: the connection must end. The reason is for the log.
 pub(super) type Violation = String;
@@ -37,10 +37,9 @@ impl Context {
         };
         let context = self.clone();
         self.spawn(room, async move {
-            let answer = context.create_producer(creation, command).await;
-            match answer {
-                Ok(ready) => context.send(success(request_id, ready)),
-                Err(refusal) => context.refuse(request_id, refusal),
+            // Success is answered by the topic.
+            if let Err(refusal) = context.create_producer(creation, command).await {
+                context.refuse(request_id, refusal);
             }
         });
     }
@@ -49,7 +48,7 @@ impl Context {
         &self,
         mut creation: Creation,
         command: api::CommandProducer,
-    ) -> Result<ProducerReady, Refusal> {
+    ) -> Result<(), Refusal> {
         let key = self.producer_key(command.producer_id);
         let cancelled = creation.cancelled();
         let mut entered = None;
@@ -58,14 +57,12 @@ impl Context {
             () = cancelled.given() => Err(cancelled_by_client()),
             outcome = async {
                 creation.turn.come().await;
-                self.enter_producer(&mut entered, command).await
+                self.enter_producer(&mut entered, &creation.id(), command).await
             } => outcome,
         };
-        let outcome = match (outcome, &entered) {
-            (Ok(_), Some(topic)) if !self.sessions.created(&creation, topic.clone()) => {
-                Err(cancelled_by_client())
-            }
-            (outcome, _) => outcome,
+        let outcome = match outcome {
+            Ok(()) if cancelled.is_given() => Err(cancelled_by_client()),
+            outcome => outcome,
         };
         for topic in creation.leftovers(entered.as_ref(), outcome.is_ok()) {
             // Fails only if the topic is gone, and the producer with it.
@@ -81,8 +78,9 @@ impl Context {
     async fn enter_producer(
         &self,
         entered: &mut Option<Handle>,
+        id: &Pending,
         command: api::CommandProducer,
-    ) -> Result<ProducerReady, Refusal> {
+    ) -> Result<(), Refusal> {
         if command.txn_enabled() {
             return Err(transactions_are_off());
         }
@@ -92,8 +90,10 @@ impl Context {
         *entered = Some(topic.clone());
         let mut probed = false;
         loop {
-            match topic.add_producer(self.add_producer(&command, schema_version.clone())).await {
-                Ok(ready) => return Ok(ready),
+            let welcome = self.welcome_producer(command.request_id, id.clone(), topic.clone());
+            let request = AddProducer { welcome, ..self.add_producer(&command, schema_version.clone()) };
+            match topic.add_producer(request).await {
+                Ok(_) => return Ok(()),
                 Err(error) if !probed && self.collided_with_the_dead(&topic, &error).await => probed = true,
                 Err(error) => {
                     *entered = None;
@@ -101,6 +101,16 @@ impl Context {
                 }
             }
         }
+    }
+
+    /// PRODUCER_SUCCESS, unless the client wants the producer no more.
+    fn welcome_producer(&self, request_id: u64, id: Pending, topic: Handle) -> Welcome<ProducerReady> {
+        let context = self.clone();
+        Welcome::new(move |ready: &ProducerReady| {
+            if context.sessions.created(&id, topic) {
+                context.send(success(request_id, ready.clone()));
+            }
+        })
     }
 
     async fn register_schema(
@@ -152,6 +162,7 @@ impl Context {
             schema_version,
             initial_subscription: command.initial_subscription_name.clone().filter(|name| !name.is_empty()),
             outbound: self.outbound.clone(),
+            welcome: Welcome::default(),
         }
     }
 

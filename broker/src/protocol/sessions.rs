@@ -75,6 +75,13 @@ pub(super) struct Creation {
     pub(super) turn: Turn,
     /// The topic that knew the id before.
     previous: Option<Handle>,
+    id: Pending,
+}
+
+/// An id that is being created.
+#[derive(Clone)]
+pub(super) struct Pending {
+    key: Key,
     cancelled: Signal,
 }
 
@@ -97,14 +104,14 @@ impl Sessions {
         session.creating = Some(cancelled.clone());
         let previous = session.topic.clone();
         let turn = session.take_turn(self, key);
-        Ok(Creation { turn, previous, cancelled })
+        Ok(Creation { turn, previous, id: Pending { key, cancelled } })
     }
 
     /// The creation succeeded. False: it is not wanted any more, and must be undone.
-    pub(super) fn created(&self, creation: &Creation, topic: Handle) -> bool {
+    pub(super) fn created(&self, id: &Pending, topic: Handle) -> bool {
         let mut table = self.table();
-        let wanted = !creation.cancelled.is_given();
-        if let Some(session) = table.sessions.get_mut(&creation.turn.key)
+        let wanted = !id.cancelled.is_given();
+        if let Some(session) = table.sessions.get_mut(&id.key)
             && wanted
         {
             session.creating = None;
@@ -116,8 +123,8 @@ impl Sessions {
     /// The creation failed, or is undone; what was known of the id before is void too.
     pub(super) fn not_created(&self, creation: &Creation) {
         let mut table = self.table();
-        if let Some(session) = table.sessions.get_mut(&creation.turn.key)
-            && !creation.cancelled.is_given()
+        if let Some(session) = table.sessions.get_mut(&creation.id.key)
+            && !creation.id.cancelled.is_given()
         {
             session.creating = None;
             session.topic = None;
@@ -232,9 +239,13 @@ impl Drop for Turn {
 }
 
 impl Creation {
-    /// Resolves when the client closed the id, or is gone.
+    /// Given when the client closed the id, or is gone, before it was [`created`](Sessions::created), and never later.
     pub(super) fn cancelled(&self) -> Signal {
-        self.cancelled.clone()
+        self.id.cancelled.clone()
+    }
+
+    pub(super) fn id(&self) -> Pending {
+        self.id.clone()
     }
 
     /// Where the id must be taken away: at the topic that it may have entered in vain, and at the one it left.
@@ -270,7 +281,7 @@ mod tests {
         let mut creation = sessions.begin_creation(Kind::Producer, 0).expect("a new id");
         assert!(has_come(&mut creation.turn).await);
         let (mut close, topic) = sessions.begin_close(Kind::Producer, 0).expect("pending");
-        assert!(topic.is_none() && creation.cancelled.is_given());
+        assert!(topic.is_none() && creation.cancelled().is_given());
         assert!(!has_come(&mut close).await);
         drop(creation);
         assert!(has_come(&mut close).await);

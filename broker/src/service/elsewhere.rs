@@ -16,7 +16,7 @@ use super::BrokerService;
 use crate::admin::{at_peer, elsewhere, path_of};
 use crate::namespace::Purpose;
 use crate::protocol::outbound::{ConnectionId, Outbound, Queued};
-use crate::topic::{AccessMode, AddProducer, Handle, ProducerKey, Publish, StoreElsewhere};
+use crate::topic::{AccessMode, AddProducer, Handle, ProducerKey, Publish, StoreElsewhere, Welcome};
 
 /// For a topic that must be opened, at another broker, while bookies are slow.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -145,6 +145,7 @@ impl Producer {
             schema_version: Bytes::new(),
             initial_subscription: subscription.map(str::to_owned),
             outbound,
+            welcome: Welcome::default(),
         };
         producer.topic.add_producer(request).await.map_err(|error| error.to_string())?;
         Ok(producer)

@@ -102,6 +102,7 @@ fn producer(encrypted: bool) -> AddProducer {
         schema_version: Default::default(),
         initial_subscription: None,
         outbound: Outbound::new(connection, "peer"),
+        welcome: Default::default(),
     }
 }
 

@@ -58,6 +58,7 @@ pub use names::ProducerNames;
 pub use request::{
     AccessMode, AddProducer, CloseReason, ConsumerKey, InitialPosition, KeySharedPolicy, LastMessageId,
     PeekedEntry, ProducerKey, ProducerReady, Publish, SeekTarget, StartPosition, Subscribe, SubscriptionType,
+    Welcome,
 };
 pub use stats::{
     CompactionStats, ConsumerStats, CursorInternalStats, InternalStats, LedgerInternalStats, PublisherStats,

@@ -58,6 +58,31 @@ impl From<api::ProducerAccessMode> for AccessMode {
     }
 }
 
+/// Answers the client whose request succeeded. The topic calls it before it sends that client anything that rests on the
+/// answer: some clients take a CLOSE_CONSUMER that comes before SUCCESS for one of nobody's, and wait for ever.
+pub struct Welcome<T>(Option<Box<Say<T>>>);
+
+type Say<T> = dyn FnOnce(&T) + Send + Sync;
+
+impl<T> Welcome<T> {
+    pub fn new(answer: impl FnOnce(&T) + Send + Sync + 'static) -> Self {
+        Welcome(Some(Box::new(answer)))
+    }
+
+    pub(crate) fn say(self, answer: &T) {
+        if let Some(say) = self.0 {
+            say(answer);
+        }
+    }
+}
+
+/// Nobody is answered but who waits for the request's end.
+impl<T> Default for Welcome<T> {
+    fn default() -> Self {
+        Welcome(None)
+    }
+}
+
 /// A PRODUCER command.
 pub struct AddProducer {
     pub key: ProducerKey,
@@ -80,6 +105,7 @@ pub struct AddProducer {
     /// Durable subscription to create at the earliest position first.
     pub initial_subscription: Option<String>,
     pub outbound: Outbound,
+    pub welcome: Welcome<ProducerReady>,
 }
 
 /// What PRODUCER_SUCCESS says.
@@ -222,6 +248,7 @@ pub struct Subscribe {
     /// A missing durable subscription may be created; otherwise `SubscriptionNotFound`.
     pub create_missing: bool,
     pub outbound: Outbound,
+    pub welcome: Welcome<()>,
 }
 
 /// Where a SEEK goes.

@@ -17,7 +17,7 @@ async fn with_producer() -> Context {
     let context = Context::new(bench.service, Outbound::new(ConnectionId(1), "peer"));
     let (topic, _) = Handle::of_nobody("persistent://public/default/t");
     let creation = context.sessions.begin_creation(Kind::Producer, 1).expect("a new id");
-    assert!(context.sessions.created(&creation, topic));
+    assert!(context.sessions.created(&creation.id(), topic));
     context
 }
 

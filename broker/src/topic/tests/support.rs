@@ -171,6 +171,7 @@ impl Peer {
             schema_version: Bytes::new(),
             initial_subscription: None,
             outbound: self.outbound.clone(),
+            welcome: Welcome::default(),
         }
     }
 
@@ -204,6 +205,7 @@ impl Peer {
             consumer_epoch: None,
             create_missing: true,
             outbound: self.outbound.clone(),
+            welcome: Welcome::default(),
         }
     }
 
