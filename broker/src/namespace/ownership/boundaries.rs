@@ -42,7 +42,14 @@ pub struct Cut {
 /// Reads and changes boundaries. What was read is remembered until somebody says that it has changed.
 pub struct Boundaries {
     metadata: SharedMetadata,
-    remembered: Mutex<HashMap<NamespaceName, Cut>>,
+    remembered: Mutex<Remembered>,
+}
+
+#[derive(Default)]
+struct Remembered {
+    cuts: HashMap<NamespaceName, Cut>,
+    /// Rises whenever something is forgotten: what was read before may be what was to be forgotten.
+    forgotten: u64,
 }
 
 impl Boundaries {
@@ -52,15 +59,21 @@ impl Boundaries {
 
     /// The bundles. A namespace that has only its policies gets the record that they ask for.
     pub async fn get(&self, namespace: &NamespaceName) -> Result<Cut, StoreError> {
-        if let Some(cut) = self.remembered().get(namespace) {
-            return Ok(cut.clone());
-        }
+        let forgotten = {
+            let remembered = self.remembered();
+            if let Some(cut) = remembered.cuts.get(namespace) {
+                return Ok(cut.clone());
+            }
+            remembered.forgotten
+        };
         let cut = self.read(namespace).await?;
         let mut remembered = self.remembered();
-        if remembered.len() >= REMEMBERED_MAX {
-            remembered.clear();
+        if remembered.forgotten == forgotten {
+            if remembered.cuts.len() >= REMEMBERED_MAX {
+                remembered.cuts.clear();
+            }
+            remembered.cuts.insert(namespace.clone(), cut.clone());
         }
-        remembered.insert(namespace.clone(), cut.clone());
         Ok(cut)
     }
 
@@ -110,11 +123,15 @@ impl Boundaries {
 
     /// Has it read again. Called for every change of the record that is heard of.
     pub(super) fn forget(&self, namespace: &NamespaceName) {
-        self.remembered().remove(namespace);
+        let mut remembered = self.remembered();
+        remembered.forgotten += 1;
+        remembered.cuts.remove(namespace);
     }
 
     pub(super) fn forget_all(&self) {
-        self.remembered().clear();
+        let mut remembered = self.remembered();
+        remembered.forgotten += 1;
+        remembered.cuts.clear();
     }
 
     async fn wanted(&self, namespace: &NamespaceName) -> Result<Bundles, StoreError> {
@@ -124,7 +141,7 @@ impl Boundaries {
         Ok(parse::<Policies>(&key, &found.bytes)?.bundles)
     }
 
-    fn remembered(&self) -> MutexGuard<'_, HashMap<NamespaceName, Cut>> {
+    fn remembered(&self) -> MutexGuard<'_, Remembered> {
         self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

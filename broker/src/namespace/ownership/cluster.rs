@@ -127,6 +127,8 @@ impl Cluster {
         self.beat();
         self.session.send_replace(Some(lease.id()));
         let boundaries = self.metadata.watch(layout::LOCAL_POLICIES);
+        // Read by the first clients, before there was a watch to tell of changes.
+        self.boundaries.forget_all();
         let owners = self.metadata.watch(layout::BUNDLE_OWNERS);
         tokio::spawn(Arc::clone(self).keep_session(lease));
         tokio::spawn(Arc::clone(self).follow_changes(boundaries, owners));

@@ -15,6 +15,8 @@ mod record;
 mod release;
 mod report;
 mod session;
+#[cfg(test)]
+mod slow_store;
 mod split;
 mod table;
 #[cfg(test)]

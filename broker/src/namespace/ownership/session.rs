@@ -214,9 +214,12 @@ impl Cluster {
         let cluster = Arc::clone(self);
         tokio::spawn(async move {
             for bundle in bundles {
-                if let Err(error) = cluster.reaffirm(bundle, lease).await {
-                    // The session hears of a lost lease by itself.
-                    tracing::warn!(%error, "cannot check who owns a bundle that this broker serves");
+                while let Err(error) = cluster.reaffirm(bundle.clone(), lease).await {
+                    tracing::warn!(%error, "cannot check who owns a bundle that this broker serves; trying again");
+                    cluster.clock.sleep(RETRY).await;
+                    if cluster.stopped.is_given() || *cluster.session.borrow() != Some(lease) {
+                        return;
+                    }
                 }
             }
         });

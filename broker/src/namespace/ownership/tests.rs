@@ -12,7 +12,9 @@ use magnetar_common::layout;
 use magnetar_common::metadata::{Expect, MemoryStore, MetadataStore, SharedMetadata};
 use magnetar_common::topic_name::{NamespaceName, TopicName};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
+use super::slow_store::Slow;
 use super::*;
 use crate::namespace::{
     AutoCreate, ClusterData, LoadTopic, NamespaceStore, Purpose, TopicRegistry, bootstrap,
@@ -81,7 +83,7 @@ async fn broker(store: &MemoryStore) -> Broker {
         pulsar_service_url: format!("pulsar://{address}"),
         ..BrokerRecord::default()
     };
-    let settings = ClusterSettings { name: "c".into(), record, lease: Duration::from_secs(10) };
+    let settings = ClusterSettings { name: "c".into(), record, lease: Duration::from_secs(600) };
     let environment = Environment::system();
     let cluster = Cluster::join(Arc::clone(&metadata), &environment, settings).await.expect("joined");
     let auto_create = AutoCreate { topics: true, subscriptions: true, partitions_max: 10 };
@@ -311,4 +313,25 @@ async fn a_claim_on_yesterdays_boundaries_does_not_happen() {
     b.cluster.claim(&(namespace.clone(), whole), &yesterday).await.expect("no error");
     assert!(b.cluster.held().is_empty(), "the whole is no bundle any more");
     assert!(store.get(&layout::bundle_owner(&namespace, whole)).await.expect("get").is_none());
+}
+
+/// The broker went on with the boundaries of before a split by another one: the news of it came while they were being read, when
+/// there was nothing to forget yet.
+#[tokio::test]
+async fn boundaries_that_change_while_they_are_read_are_not_remembered() {
+    let store = store().await;
+    let a = broker(&store).await;
+    let name = topic("x");
+    find(&[&a], 0, &name).await;
+    let (namespace, whole) = a.cluster.held()[0].clone();
+    let answers = Arc::new(Semaphore::new(0));
+    let slow = Boundaries::new(Arc::new(Slow { store: Arc::new(store.clone()), answers: answers.clone() }));
+    let read = slow.get(&namespace);
+    tokio::pin!(read);
+    assert!((&mut read).now_or_never().is_none(), "its answer is on its way");
+    a.cluster.split(&namespace, whole, SplitAt::Middle).await.expect("a split");
+    slow.forget(&namespace);
+    answers.add_permits(2);
+    assert!(read.await.expect("read").bundles.has(whole));
+    assert!(!slow.get(&namespace).await.expect("read").bundles.has(whole));
 }
