@@ -1,7 +1,7 @@
 //! Gives one marked ledger all its copies again.
 //!
-//! The order is: what is settled is copied; an abandoned end is recovered, which fences whoever still writes; then its last
-//! segment is copied too. A bookie that serves but lacks entries gets them back in its place, without a change of the
+//! The order is: what is settled is copied; an abandoned end is recovered, which fences whoever still writes, once there are
+//! bookies enough for a ledger after it; then its last segment is copied too. A bookie that serves but lacks entries gets them back in its place, without a change of the
 //! record; one that does not serve, or is to be emptied, is replaced in the record after the copies are durable, never before.
 
 use super::copy::{CopyError, Copying};
@@ -95,6 +95,7 @@ impl Repair<'_> {
             } else if !may_recover {
                 return Ok(Repaired::Open);
             } else {
+                self.check_room(&record)?;
                 tracing::info!(ledger = %self.ledger, "recovering an abandoned ledger");
                 self.client.recover(self.ledger, &record.password).await?;
                 self.metrics.ledgers_recovered.add(1);
@@ -102,6 +103,15 @@ impl Repair<'_> {
             }
         }
         Err(RepairError::Unsteady)
+    }
+
+    /// A recovery takes the ledger from its writer, if it has one still. That one goes on with fewer bookies than it began
+    /// with, but needs all for its next ledger: where they are not there it would have to stop, and nothing could be copied.
+    fn check_room(&self, record: &LedgerMetadata) -> Result<(), PlacementError> {
+        let bookies = self.client.directory().now();
+        let found = bookies.writable().filter(|(id, _)| !self.draining.contains(id)).count();
+        let needed = record.ensemble_size as usize;
+        if found < needed { Err(PlacementError::TooFewBookies { needed, found }) } else { Ok(()) }
     }
 
     /// A mark that names nobody is about everybody.
