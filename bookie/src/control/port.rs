@@ -58,7 +58,12 @@ impl Port {
         tokio::select! {
             // A panic there has been reported by the panic hook.
             _ = &mut self.task => {}
-            () = self.clock.sleep(GRACE) => {}
+            () = self.clock.sleep(GRACE) => {
+                self.cut.send_replace(true);
+                self.task.abort();
+                // The port is free again when this returns.
+                let _ = (&mut self.task).await;
+            }
         }
     }
 }

@@ -180,10 +180,13 @@ impl Broker {
             for connection in self.service.connections.all() {
                 connection.abort();
             }
+            // A writer looks at that first.
+            self.connections.empty().await;
         }
         let mut http = self.http;
         if tokio::time::timeout(HTTP_PATIENCE, &mut http).await.is_err() {
             http.abort();
+            let _ = http.await;
         }
         // It stops at the signal, which was given first.
         let _ = self.accepting.await;

@@ -89,6 +89,7 @@ impl Topic {
 
     /// Lets what was appended become durable and receipted, within reason.
     pub(crate) async fn finish_appends(&mut self) {
+        let limit = self.env.environment.clock.sleep(FINISH);
         let finish = async {
             while !(self.in_flight.is_empty() && self.deferred.is_empty()) {
                 match self.ml.next().await {
@@ -100,7 +101,12 @@ impl Topic {
                 self.retry_deferred();
             }
         };
-        if tokio::time::timeout(FINISH, finish).await.is_err() {
+        let is_done = tokio::select! {
+            biased;
+            () = finish => true,
+            () = limit => false,
+        };
+        if !is_done {
             tracing::warn!(topic = %self.name, "appends did not become durable in time; producers will send again");
         }
     }
@@ -108,14 +114,19 @@ impl Topic {
     /// What cannot be written is logged only: the next load recovers the ledger, and acknowledgements that were not
     /// confirmed are made again.
     async fn close_storage(self) {
+        let limit = self.env.environment.clock.sleep(CLOSE);
         let Topic { name, subscriptions, deduplication, compaction, ml, failed, .. } = self;
         let close = |(subscription, state)| close_cursor(Arc::clone(&name), subscription, state);
         let cursors: Vec<_> = subscriptions.into_iter().map(close).collect();
         let cursors = stream::iter(cursors).buffer_unordered(CURSORS_AT_A_TIME).collect::<()>();
         let rest = close_ledgers(Arc::clone(&name), deduplication, compaction, ml, failed.is_some());
         // A cursor's state and the ledgers' end are written by themselves: a crash in between leaves the same.
-        if tokio::time::timeout(CLOSE, join(cursors, rest)).await.is_err() {
-            tracing::warn!(topic = %name, "the topic's ledgers did not close in time; the next load recovers them");
+        tokio::select! {
+            biased;
+            _ = join(cursors, rest) => {}
+            () = limit => {
+                tracing::warn!(topic = %name, "the topic's ledgers did not close in time; the next load recovers them");
+            }
         }
     }
 
