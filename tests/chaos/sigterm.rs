@@ -42,20 +42,29 @@ fn a_stop_with_clients_connected_flushes_messages_and_cursors_and_exits_with_zer
         }
     }
     let status = process.terminate(END_LIMIT)?;
-    ensure!(status.success(), "exit {status}; log:\n{}", process.log().join("\n"));
+    let log = process.log().join("\n");
+    ensure!(status.success(), "exit {status}; log:\n{log}");
+    // A stop is bounded: when every sync takes a second, it says what it left undone, and only the messages are sure.
+    let was_cut_short = ["did not close in time", "not every topic closed in time"];
+    let was_cut_short = was_cut_short.iter().any(|said| log.contains(said));
 
     process.restart()?;
     let mut connection = Connection::connect(&process.broker_address())?;
     connection.subscribe(1, TOPIC, "s", SubType::Exclusive)?;
     connection.flow(1, 100)?;
-    for expected in 10..20_u64 {
+    let mut expected = 10;
+    while expected < 20_u64 {
         let payload = connection.expect(|frame| match frame.command {
             Command::Message(_) => frame.payload,
             _ => None,
         })?;
         let parts = entry::split(&payload)?;
         let number = u64::from_be_bytes(parts.payload.as_ref().try_into().context("8 bytes")?);
-        ensure!(number == expected, "{number} came, {expected} was next");
+        if number < expected && expected == 10 && was_cut_short {
+            continue;
+        }
+        ensure!(number == expected, "{number} came, {expected} was next; log of the stop:\n{log}");
+        expected += 1;
     }
     Ok(())
 }

@@ -87,6 +87,8 @@ pub struct Layout {
     pub etcd: Vec<Site>,
     /// Further flags of every bookie.
     pub bookie_flags: &'static [&'static str],
+    /// Further flags of every broker that the start starts.
+    pub broker_flags: &'static [&'static str],
 }
 
 impl Layout {
@@ -97,6 +99,7 @@ impl Layout {
             bookies: vec![Site::local(); 3],
             etcd: vec![Site::local()],
             bookie_flags: &[],
+            broker_flags: &[],
         }
     }
 }
@@ -110,7 +113,7 @@ impl Cluster {
             Self { brokers: Vec::new(), bookies: Vec::new(), etcd, bookie_flags: layout.bookie_flags, dir };
         layout.bookies.iter().try_for_each(|site| cluster.add_bookie(site))?;
         for site in &layout.brokers {
-            cluster.brokers.push(Broker::start(site, &cluster.etcd, &[])?);
+            cluster.brokers.push(Broker::start(site, &cluster.etcd, layout.broker_flags)?);
         }
         cluster.wait_for_brokers();
         cluster.retain_everything()?;

@@ -12,8 +12,8 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// A start with its election takes about a second on an idle machine.
-const READY_LIMIT: Duration = Duration::from_secs(30);
+/// A start with its election takes about a second on an idle machine; each of its many syncs may take one on a busy disk.
+const READY_LIMIT: Duration = Duration::from_secs(120);
 
 /// The etcd program, or why there is none.
 pub fn program() -> Result<PathBuf, String> {
@@ -42,7 +42,7 @@ struct Member {
 }
 
 impl Etcd {
-    /// Starts an empty cluster of one member and waits until it takes connections.
+    /// Starts an empty cluster of one member and waits until it serves.
     pub fn start(program: PathBuf) -> Result<Self> {
         Self::start_with(program, "http", &[])
     }
@@ -78,7 +78,7 @@ impl Etcd {
         };
         let members = at.into_iter().map(start).collect::<Result<_>>()?;
         let mut etcd = Self { members, scheme };
-        etcd.members.iter_mut().for_each(Member::wait_for_port);
+        etcd.members.iter_mut().for_each(|member| member.wait_until_it_serves(scheme));
         Ok(etcd)
     }
 
@@ -102,7 +102,7 @@ impl Etcd {
     pub fn restart(&mut self) -> Result<()> {
         self.kill()?;
         self.members.iter_mut().try_for_each(Member::spawn_again)?;
-        self.members.iter_mut().for_each(Member::wait_for_port);
+        self.members.iter_mut().for_each(|member| member.wait_until_it_serves(self.scheme));
         Ok(())
     }
 
@@ -114,7 +114,7 @@ impl Etcd {
     /// Starts a killed member again.
     pub fn restart_member(&mut self, number: usize) -> Result<()> {
         self.members[number].spawn_again()?;
-        self.members[number].wait_for_port();
+        self.members[number].wait_until_it_serves(self.scheme);
         Ok(())
     }
 
@@ -149,14 +149,18 @@ impl Member {
         Ok(())
     }
 
-    /// etcd listens for clients only once it has joined its cluster.
-    fn wait_for_port(&mut self) {
-        wait::until("etcd's port", READY_LIMIT, || {
+    /// Its port takes connections from the start, but nobody reads from them before it has joined its cluster. Over TLS
+    /// only the port is looked at.
+    fn wait_until_it_serves(&mut self, scheme: &str) {
+        wait::until("an answer from etcd", READY_LIMIT, || {
             if let Ok(Some(status)) = self.child.try_wait() {
                 let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
                 panic!("etcd ended ({status}); its log:\n{log}");
             }
-            TcpStream::connect(&self.address).ok()
+            match scheme {
+                "http" => http::get(&format!("http://{}/version", self.address)).map(drop).ok(),
+                _ => TcpStream::connect(&self.address).map(drop).ok(),
+            }
         });
     }
 

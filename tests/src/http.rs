@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use serde_json::Value;
+use std::time::Duration;
 
 /// An answer: the status code and the body as text.
 #[derive(Debug)]
@@ -21,8 +22,12 @@ impl Answer {
     }
 }
 
+/// Longer than any answer takes; else a test of what never answers would never end.
+const ANSWER_LIMIT: Duration = Duration::from_secs(90);
+
 fn agent() -> ureq::Agent {
-    ureq::Agent::config_builder().http_status_as_error(false).max_redirects(0).build().into()
+    let config = ureq::Agent::config_builder().http_status_as_error(false).max_redirects(0);
+    config.timeout_global(Some(ANSWER_LIMIT)).build().into()
 }
 
 fn answer(response: ureq::http::Response<ureq::Body>) -> Result<Answer> {

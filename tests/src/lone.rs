@@ -2,6 +2,7 @@
 //!
 //! Its binary is a target of this crate, so only a test target can tell where it is (`CARGO_BIN_EXE_lone_bookie`).
 
+use crate::process::free_ports;
 use crate::wait;
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, BufReader};
@@ -21,10 +22,10 @@ pub struct Lone {
 }
 
 impl Lone {
-    /// Starts over `dir` on any free port; it serves when this returns.
+    /// Starts over `dir` on a free port that nobody else takes over its restarts; it serves when this returns.
     pub fn start(binary: &str, dir: &Path, more: &[String]) -> Result<Self> {
         let (binary, dir, more) = (PathBuf::from(binary), dir.to_owned(), more.to_vec());
-        let (child, address) = spawn(&binary, &dir, 0, &more)?;
+        let (child, address) = spawn(&binary, &dir, free_ports()?.0, &more)?;
         Ok(Self { binary, dir, more, address, child })
     }
 

@@ -29,7 +29,7 @@ const PORTS: u16 = 20_000;
 /// Two free ports that no other test of this process gets. Test processes begin at different places.
 pub fn free_ports() -> Result<(u16, u16)> {
     static TAKEN: AtomicU16 = AtomicU16::new(0);
-    let start = u16::try_from(std::process::id() % 400)? * 50;
+    let start = u16::try_from(std::process::id() % 200)? * 100;
     for _ in 0..PORTS {
         let offset = (start + TAKEN.fetch_add(2, Ordering::Relaxed)) % PORTS;
         let ports = (FIRST_PORT + offset, FIRST_PORT + offset + 1);

@@ -88,15 +88,19 @@ impl Publisher {
         locked(&self.log).receipts.len()
     }
 
-    /// Sends no more, waits for the outstanding receipts, and gives the record.
-    pub async fn finish(self) -> Result<Log> {
+    /// Sends no more, and returns when there is no receipt outstanding.
+    pub async fn stop(&mut self) -> Result<()> {
         self.stop.store(true, Ordering::Release);
-        let log = self.log.clone();
-        if tokio::time::timeout(ANSWER_MAX * 2, self.task).await.is_err() {
-            bail!("{} never got its last receipts: {:?}", self.topic, locked(&log).troubles.last());
+        if !self.task.is_finished() && tokio::time::timeout(ANSWER_MAX * 2, &mut self.task).await.is_err() {
+            bail!("{} never got its last receipts: {:?}", self.topic, locked(&self.log).troubles.last());
         }
-        let log = locked(&log).clone();
-        Ok(log)
+        Ok(())
+    }
+
+    /// Stops and gives the record.
+    pub async fn finish(mut self) -> Result<Log> {
+        self.stop().await?;
+        Ok(self.log())
     }
 }
 

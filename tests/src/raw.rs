@@ -10,12 +10,12 @@ use magnetar_proto::pulsar::api::{
     MessageMetadata, command_ack, command_subscribe,
 };
 use magnetar_proto::pulsar::{Command, entry, frame};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
 /// An answer that has not come by then is missing.
-const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
 /// A connection in blocking mode.
 pub struct Connection {
@@ -135,9 +135,9 @@ impl Connection {
     /// True when the broker closes the connection (after any frames it still sends).
     pub fn is_closed_by_broker(&mut self) -> bool {
         loop {
-            match self.receive() {
-                Ok(_) => {}
-                Err(error) => return !format!("{error:#}").contains("timed out"),
+            if let Err(error) = self.receive() {
+                let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+                return !matches!(kind, Some(ErrorKind::WouldBlock | ErrorKind::TimedOut));
             }
         }
     }

@@ -12,14 +12,23 @@ pub fn pause(pause: Duration) {
 }
 
 /// Asks `condition` until it gives a value, and panics with `what` after `limit`.
+pub fn until<T>(what: &str, limit: Duration, condition: impl FnMut() -> Option<T>) -> T {
+    first_within(limit, condition).unwrap_or_else(|| panic!("{what}: not within {limit:?}"))
+}
+
+/// Asks `condition` until it is true, at most for `limit`. For where a panic would wait for threads that never end.
+pub fn holds_within(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    first_within(limit, || condition().then_some(())).is_some()
+}
+
 #[expect(clippy::disallowed_methods, reason = "a real process is watched in real time")]
-pub fn until<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
+fn first_within<T>(limit: Duration, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + limit;
     loop {
-        if let Some(value) = condition() {
+        let value = condition();
+        if value.is_some() || Instant::now() >= deadline {
             return value;
         }
-        assert!(Instant::now() < deadline, "{what}: not within {limit:?}");
         std::thread::sleep(PAUSE);
     }
 }

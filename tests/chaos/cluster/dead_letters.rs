@@ -37,7 +37,9 @@ async fn every_dead_letter_arrives_at_another_broker_whichever_of_the_two_is_kil
             return Ok(());
         }
     };
-    let mut cluster = Cluster::start(program, &Layout::local(2))?;
+    // Of the two only those that are killed shall lose their lease.
+    let layout = Layout { broker_flags: &["--lease", "8"], ..Layout::local(2) };
+    let mut cluster = Cluster::start(program, &layout)?;
     let letters = apart(&cluster)?;
     serve(&cluster, TOPIC, 0).await?;
     serve(&cluster, &letters, 1).await?;

@@ -1,6 +1,6 @@
 //! Bundles are unloaded and split while everybody publishes.
 
-use super::failover::unload;
+use super::failover::{nobody_dies, unload};
 use super::{Run, rounds};
 use anyhow::{Context, Result, ensure};
 use magnetar_tests::http;
@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bundles_move_and_split_under_load() -> Result<()> {
-    let Some(mut run) = Run::start("moves", 20).await? else { return Ok(()) };
+    let Some(mut run) = Run::start_as("moves", &nobody_dies(), 20).await? else { return Ok(()) };
     for round in 0..rounds(6) {
         let from = run.now();
         let brokers = &run.cluster.brokers;

@@ -107,6 +107,7 @@ async fn partitions() -> Result<()> {
         bookies: sites[2..ETCD].to_vec(),
         etcd: sites[ETCD..].to_vec(),
         bookie_flags: &[],
+        broker_flags: &[],
     };
     let Some(mut run) = Run::start_as("partitions", &layout, 10).await? else { return Ok(()) };
     let rounds = figure("MAGNETAR_CHAOS_ROUNDS", 0);

@@ -21,7 +21,8 @@ fn signal(role: &Role, signal: rustix::process::Signal) -> Result<()> {
 fn wait_until_stopped(role: &Role) -> Result<()> {
     let tasks = format!("/proc/{}/task", role.pid());
     let runs = |task: std::io::Result<std::fs::DirEntry>| -> Result<bool> {
-        let stat = std::fs::read_to_string(task?.path().join("stat"))?;
+        // One that cannot be read has ended since it was listed: at the next look it is not there.
+        let Ok(stat) = std::fs::read_to_string(task?.path().join("stat")) else { return Ok(true) };
         // The state follows the name, which is in parentheses and may hold any character.
         Ok(stat.rsplit(") ").next().is_none_or(|rest| !rest.starts_with('T')))
     };
@@ -34,6 +35,24 @@ fn wait_until_stopped(role: &Role) -> Result<()> {
     }
 }
 
+/// A connection to the topic's owner, with producer 1 on it. Brokers refuse for a moment when they were too busy to keep up with
+/// their lease; official clients try again, too.
+async fn producing(run: &Run, ask: &str, topic: &str) -> Result<(String, Connection)> {
+    let end = run.now() + Duration::from_secs(60);
+    loop {
+        let producing = async {
+            let owner = magnetar_tests::checker::owner(ask, topic).await?;
+            let mut connection = Connection::connect(&owner)?;
+            connection.create_producer(1, topic)?;
+            anyhow::Ok((owner, connection))
+        };
+        match producing.await {
+            Err(_) if run.now() < end => magnetar_tests::wait::pause(Duration::from_millis(100)),
+            done => return done,
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_slept_past_its_lease_acknowledges_nothing_more() -> Result<()> {
     let Some(mut run) = Run::start("zombie", 4).await? else { return Ok(()) };
@@ -41,12 +60,10 @@ async fn a_broker_that_slept_past_its_lease_acknowledges_nothing_more() -> Resul
     for round in 0..rounds(2) {
         let from = run.now();
         let topic = format!("{TOPIC}-{round}");
-        let owner = magnetar_tests::checker::owner(&run.cluster.brokers[0].address, &topic).await?;
+        let (owner, mut connection) = producing(&run, &run.cluster.brokers[0].address, &topic).await?;
         let sleeper =
             run.cluster.brokers.iter().position(|broker| broker.address == owner).context("an owner")?;
         let (zombie, awake) = (&run.cluster.brokers[sleeper], &run.cluster.brokers[1 - sleeper]);
-        let mut connection = Connection::connect(&zombie.address)?;
-        connection.create_producer(1, &topic)?;
         connection.publish(1, 0, b"before")?;
         connection.expect(|frame| matches!(frame.command, Command::SendReceipt(_)).then_some(()))?;
         signal(&zombie.role, rustix::process::Signal::STOP)?;
@@ -55,14 +72,13 @@ async fn a_broker_that_slept_past_its_lease_acknowledges_nothing_more() -> Resul
             connection.publish(1, number, b"while asleep")?;
         }
         // The next owner writes: its receipt shows that it has fenced the sleeper's ledger.
-        let next = loop {
-            match magnetar_tests::checker::owner(&awake.address, &topic).await {
-                Ok(next) if next == awake.address => break next,
-                _ => magnetar_tests::wait::pause(Duration::from_millis(50)),
-            }
-        };
-        let mut other = Connection::connect(&next)?;
-        other.create_producer(1, &topic)?;
+        while !magnetar_tests::checker::owner(&awake.address, &topic)
+            .await
+            .is_ok_and(|next| next == awake.address)
+        {
+            magnetar_tests::wait::pause(Duration::from_millis(50));
+        }
+        let (_, mut other) = producing(&run, &awake.address, &topic).await?;
         other.publish(1, 0, b"after")?;
         other.expect(|frame| matches!(frame.command, Command::SendReceipt(_)).then_some(()))?;
         signal(&zombie.role, rustix::process::Signal::CONT)?;

@@ -31,7 +31,7 @@ impl PulsarBroker {
         let settings = format!(
             "metadataStoreUrl=etcd:http://{etcd}\nconfigurationMetadataStoreUrl=etcd:http://{etcd}\n\
              clusterName=standalone\nbrokerServicePort={binary}\nwebServicePort={http}\nbindAddress=127.0.0.1\n\
-             advertisedAddress=127.0.0.1\nmetadataStoreSessionTimeoutMillis=5000\nnumIOThreads=2\n\
+             advertisedAddress=127.0.0.1\nmetadataStoreSessionTimeoutMillis=15000\nnumIOThreads=2\n\
              numHttpServerThreads=8\nmanagedLedgerDefaultEnsembleSize=3\nmanagedLedgerDefaultWriteQuorum=3\n\
              managedLedgerDefaultAckQuorum=2\nmanagedLedgerCacheSizeMB=16\nloadBalancerEnabled=false\n\
              acknowledgmentAtBatchIndexLevelEnabled=true\ntransactionCoordinatorEnabled=false\n\

@@ -133,7 +133,7 @@ async fn three_bookies_keep_a_ledger_while_one_of_them_and_etcd_are_killed() -> 
 
     // A stop in order takes the bookie off the list at once, and loses nothing.
     assert!(bookies[1].terminate(STOP_LIMIT)?.success());
-    assert!(!available(&metadata).await.contains(&ids[1]));
+    until("off the list", async || !available(&metadata).await.contains(&ids[1])).await;
     bookies[1].restart()?;
     bookies[2].kill()?;
     bookies[0].kill()?;
@@ -160,7 +160,8 @@ async fn a_bookie_without_its_data_or_with_anothers_is_refused() -> Result<()> {
     let (wiped, code) = refusal(&words_of_one)?;
     assert!(wiped.contains("data directories are empty") && code == Some(1), "{wiped}");
     assert_eq!(wiped.lines().count(), 1, "{wiped}");
-    assert!(store(&etcd.address()).await.get(&layout_of(ports)).await?.is_none(), "it must not be announced");
+    let store = store(&etcd.address()).await;
+    until("not announced", async || store.get(&layout_of(ports)).await.expect("get").is_none()).await;
 
     // So would one whose ledger directory is gone, or that was given another's.
     let mut second = Role::start(words(&etcd, &other, free_ports()?))?;

@@ -55,7 +55,9 @@ async fn two_brokers_share_a_namespace_and_each_answers_for_both() -> Result<()>
             return Ok(());
         }
     };
-    let cluster = Cluster::start(program, &Layout::local(2))?;
+    // Nobody dies here: no broker shall lose its lease to a slow disk.
+    let layout = Layout { broker_flags: &["--lease", "30"], ..Layout::local(2) };
+    let cluster = Cluster::start(program, &layout)?;
     let [a, b] = cluster.brokers.as_slice() else { anyhow::bail!("two brokers") };
     let admin = |broker: &Broker, path: &str| format!("{}/admin/v2/{path}", broker.http);
 

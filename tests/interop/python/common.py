@@ -1,9 +1,12 @@
 """What every suite of the official Python client shares: the service URL and small helpers."""
 
+import json
 import os
 import queue
 import sys
+import time
 import unittest
+import urllib.request
 import uuid
 
 import pulsar
@@ -24,6 +27,27 @@ def ask_for(what):
 def topic(name):
     """A topic nobody else uses."""
     return f"persistent://public/default/{name}-{uuid.uuid4().hex[:8]}"
+
+
+def admin(method, name, rest, body=None):
+    """Asks the admin REST about a topic; `rest` comes after the topic's path."""
+    url = HTTP_URL + "/admin/v2/" + name.replace("://", "/") + rest
+    data = None if body is None else json.dumps(body).encode()
+    with urllib.request.urlopen(urllib.request.Request(url, data, method=method)) as answer:
+        text = answer.read()
+    return json.loads(text) if text else None
+
+
+def wait_for(what, condition):
+    """Asks again and again until it holds."""
+    give_up = time.monotonic() + TIMEOUT_MS / 1000
+    while not condition():
+        assert time.monotonic() < give_up, f"never: {what}"
+
+
+def backlog(name, subscription):
+    """How much the broker knows to be not yet acknowledged: the client tells it up to 100 ms later."""
+    return admin("GET", name, "/stats")["subscriptions"][subscription]["msgBacklog"]
 
 
 def drain(consumer, count, ack=True):

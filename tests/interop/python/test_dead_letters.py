@@ -1,30 +1,9 @@
 """Dead letters that the broker keeps for clients that have no policy of their own."""
 
-import json
-import time
 import urllib.error
-import urllib.request
 
 import pulsar
-from common import Case, HTTP_URL, TIMEOUT_MS, drain, send_all, topic
-
-
-def admin(method, name, rest, body=None):
-    url = HTTP_URL + "/admin/v2/" + name.replace("://", "/") + rest
-    data = None if body is None else json.dumps(body).encode()
-    with urllib.request.urlopen(urllib.request.Request(url, data, method=method)) as answer:
-        text = answer.read()
-    return json.loads(text) if text else None
-
-
-def wait_for(what, condition):
-    give_up = time.monotonic() + TIMEOUT_MS / 1000
-    while not condition():
-        assert time.monotonic() < give_up, f"never: {what}"
-
-
-def backlog(name, subscription):
-    return admin("GET", name, "/stats")["subscriptions"][subscription]["msgBacklog"]
+from common import Case, TIMEOUT_MS, admin, backlog, drain, send_all, topic, wait_for
 
 
 class DeadLetters(Case):

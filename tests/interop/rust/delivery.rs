@@ -1,7 +1,7 @@
 //! Order, negative acknowledgement, seek, readers, codecs, reconnect.
 
 use super::{Bytes, Fixture, batched, drain, receive, receive_soon, send_all, text, texts, unbatched};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use futures_util::TryStreamExt;
 use pulsar::compression::{Compression, CompressionLz4, CompressionSnappy, CompressionZlib, CompressionZstd};
 use pulsar::consumer::{ConsumerOptions, InitialPosition};
@@ -86,7 +86,7 @@ async fn a_reader_reads_from_the_start_without_a_subscription() -> Result<()> {
         let mut got = Vec::new();
         while got.len() < 100 {
             let message = tokio::time::timeout(super::RECEIVE_LIMIT, reader.try_next()).await??;
-            got.extend(message.map(|message| text(&message)));
+            got.push(text(&message.context("the reader ended")?));
         }
         assert_eq!(got, texts(100));
     }

@@ -30,7 +30,7 @@ async fn a_slow_bookie_is_replaced_and_comes_back_once_it_is_quick_again() {
     let cluster = Cluster::start(4).await;
     let slow = BookieId::new("bookie-0").expect("an id");
     let proxy = cluster.proxy_before(&slow).await;
-    proxy.faults.delay(ADD, Duration::from_millis(500));
+    proxy.faults.delay(ADD, Duration::from_secs(2));
     let client = Cluster::client_with(&cluster.metadata, quick()).await;
     let mut number = 0;
     let mut writer = loop {

@@ -53,6 +53,7 @@ final class Cluster {
         // A bookie that is slow on a busy machine is not a failed one.
         conf.setAddEntryTimeout(30);
         conf.setReadEntryTimeout(30);
+        conf.setGetBookieInfoTimeout(30);
         conf.setEnableDigestTypeAutodetection(false);
         change.accept(conf);
         return BookKeeper.forConfig(conf).build();

@@ -99,7 +99,8 @@ final class Fencing {
 
     /** The client compares the password with the metadata, so the metadata are forged for it to reach the bookies. */
     private static void wrongKey(BookKeeper writer, BookKeeper owner) throws Exception {
-        LedgerHandle ledger = Ledgers.create(writer);
+        // All three confirm: one that had not seen the ledger yet would take the other key for its own.
+        LedgerHandle ledger = writer.createLedger(3, 3, 3, Ledgers.DIGEST, Ledgers.PASSWORD);
         Ledgers.write(ledger, 0, 10);
         LedgerManager manager = owner.getLedgerManager();
         Versioned<LedgerMetadata> real = Ledgers.wait(manager.readLedgerMetadata(ledger.getId()));

@@ -78,7 +78,10 @@ final class Peer {
         try {
             ledger.addEntry(new byte[1]);
             return "appended";
-        } catch (BKException.BKLedgerFencedException fenced) {
+        } catch (BKException.BKLedgerFencedException | BKException.BKLedgerClosedException
+                | BKException.BKNotEnoughBookiesException end) {
+            // A third bookie that lags behind the two that confirmed is fenced before the last adds reach it. Its refusal of
+            // those makes the client look for another bookie at the next add: there is none, or the metadata say closed.
             return "fenced";
         }
     }

@@ -58,6 +58,12 @@ final class Broker implements AutoCloseable {
         return new PulsarClientImpl(((ClientBuilderImpl) builder()).getClientConfigurationData(), THREADS);
     }
 
+    /** Returns once a droppable client that was shut down has closed its connections. */
+    static void dropped() throws Exception {
+        // It leaves that to its one thread, which does one thing after the other.
+        THREADS.submit(() -> { }).get(PATIENCE_SECONDS, TimeUnit.SECONDS);
+    }
+
     /** A topic nobody else uses. */
     static String topic(String name) {
         return "persistent://public/default/" + name + "-" + UUID.randomUUID().toString().substring(0, 8);

@@ -63,6 +63,7 @@ final class Crowd implements AutoCloseable {
             member.consumer().close();
         } else {
             member.client().shutdown();
+            Broker.dropped();
         }
     }
 

@@ -43,7 +43,8 @@ final class KeyShared {
                 .topic(topic)
                 .batcherBuilder(BatcherBuilder.KEY_BASED)
                 .batchingMaxMessages(100)
-                .batchingMaxPublishDelay(20, TimeUnit.MILLISECONDS)
+                // Longer than publishing takes: by count alone each key has five messages in a batch, none goes alone.
+                .batchingMaxPublishDelay(10, TimeUnit.SECONDS)
                 .create()) {
             for (int i = from; i < to; i++) {
                 producer.newMessage().key("k" + i % KEYS).value(Texts.bytes("" + i)).sendAsync();
