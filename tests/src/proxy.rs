@@ -49,6 +49,12 @@ impl Proxy {
     pub fn set(&self, mode: Mode) {
         self.mode.send_replace(mode);
     }
+
+    /// Returns when every connection has ended; new ones end at once until another mode is set.
+    pub async fn cut(&self) {
+        self.set(Mode::Cut);
+        self.mode.closed().await;
+    }
 }
 
 async fn pass_on(client: TcpStream, target: String, mut mode: watch::Receiver<Mode>) {

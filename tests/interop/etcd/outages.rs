@@ -115,7 +115,7 @@ async fn a_write_whose_answer_is_lost_is_not_repeated() -> Result<()> {
     let found = raw.get("/k", None).await?.take_kvs();
     let found = found.first().expect("the key");
     assert_eq!(found.version(), 1, "put once");
-    proxy.set(Mode::Cut);
+    proxy.cut().await;
     proxy.set(Mode::Open);
     let value = store.get("/k").await?.expect("the value");
     assert_eq!((value.bytes, value.version.0), (bytes("1"), u64::try_from(found.mod_revision())?));
