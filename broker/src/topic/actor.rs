@@ -262,17 +262,9 @@ impl Topic {
             }
             // Whoever asked may be gone: then nobody wants the answer. What waits is boxed: in this task it would take room for
             // the largest of these requests as long as the topic is in memory.
-            Message::AddProducer(mut request, reply) => {
-                let welcome = std::mem::take(&mut request.welcome);
-                let ready = Box::pin(self.add_producer(*request)).await.inspect(|ready| welcome.say(ready));
-                drop(reply.send(ready));
-            }
+            Message::AddProducer(request, asked) => asked.answer(Box::pin(self.add_producer(*request)).await),
             Message::CloseProducer(key, reply) => self.close_producer(key, reply),
-            Message::Subscribe(mut request, reply) => {
-                let welcome = std::mem::take(&mut request.welcome);
-                let ready = Box::pin(self.subscribe(*request)).await.inspect(|ready| welcome.say(ready));
-                drop(reply.send(ready));
-            }
+            Message::Subscribe(request, asked) => asked.answer(Box::pin(self.subscribe(*request)).await),
             Message::CloseConsumer(key, reply) => {
                 self.remove_consumer(key);
                 drop(reply.send(Ok(())));

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::compaction::CompactionStatus;
 use super::departed::Departed;
 use super::error::TopicError;
-use super::mailbox::{Admin, Message, Reply, Sender};
+use super::mailbox::{Admin, LetIn, Message, Reply, Sender};
 use super::request::{
     AddProducer, CloseReason, ConsumerKey, LastMessageId, PeekedEntry, ProducerKey, ProducerReady, Publish,
     SeekTarget, StartPosition, Subscribe,
@@ -87,8 +87,9 @@ impl Handle {
     }
 
     /// Registers a producer. Durable before it returns where it changes the topic epoch.
-    pub async fn add_producer(&self, request: AddProducer) -> Result<ProducerReady, TopicError> {
-        self.ask(|reply| Message::AddProducer(Box::new(request), reply)).await
+    pub async fn add_producer(&self, mut request: AddProducer) -> Result<ProducerReady, TopicError> {
+        let welcome = std::mem::take(&mut request.welcome);
+        self.ask(|reply| Message::AddProducer(Box::new(request), LetIn { welcome, reply })).await
     }
 
     /// Appends an entry. The receipt goes to the producer's outbound once the entry is durable, in order of the calls.
@@ -103,9 +104,10 @@ impl Handle {
         self.ask(|reply| Message::CloseProducer(key, reply)).await
     }
 
-    /// Registers a consumer, creating the subscription durably first where needed. Nothing is sent before `flow`.
-    pub async fn subscribe(&self, request: Subscribe) -> Result<(), TopicError> {
-        self.ask(|reply| Message::Subscribe(Box::new(request), reply)).await
+    /// Registers a consumer, creating the subscription durably first where needed. No message is sent before `flow`.
+    pub async fn subscribe(&self, mut request: Subscribe) -> Result<(), TopicError> {
+        let welcome = std::mem::take(&mut request.welcome);
+        self.ask(|reply| Message::Subscribe(Box::new(request), LetIn { welcome, reply })).await
     }
 
     /// Grants permits, counted in messages.

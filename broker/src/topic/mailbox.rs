@@ -13,7 +13,7 @@ use super::departed::Departed;
 use super::error::TopicError;
 use super::request::{
     AddProducer, CloseReason, ConsumerKey, LastMessageId, PeekedEntry, ProducerKey, ProducerReady, Publish,
-    SeekTarget, StartPosition, Subscribe,
+    SeekTarget, StartPosition, Subscribe, Welcome,
 };
 use super::stats::{ConsumerStats, InternalStats, TopicStats};
 use super::why::Why;
@@ -22,6 +22,22 @@ use crate::protocol::outbound::ConnectionId;
 
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, TopicError>>;
 
+/// The answer to a request that lets a client in. Success is told to the client at once, before whoever asked goes on.
+pub(crate) struct LetIn<T> {
+    pub(crate) welcome: Welcome<T>,
+    pub(crate) reply: Reply<T>,
+}
+
+impl<T> LetIn<T> {
+    pub(crate) fn answer(self, outcome: Result<T, TopicError>) {
+        if let Ok(ready) = &outcome {
+            self.welcome.say(ready);
+        }
+        // Whoever asked may be gone: then nobody wants the answer.
+        drop(self.reply.send(outcome));
+    }
+}
+
 pub(crate) enum Message {
     Publish(Publish),
     Flow(ConsumerKey, u32),
@@ -29,9 +45,9 @@ pub(crate) enum Message {
     Redeliver(ConsumerKey, Vec<Position>, Option<u64>),
     ConnectionClosed(ConnectionId),
     Writable(ConnectionId),
-    AddProducer(Box<AddProducer>, Reply<ProducerReady>),
+    AddProducer(Box<AddProducer>, LetIn<ProducerReady>),
     CloseProducer(ProducerKey, Reply<()>),
-    Subscribe(Box<Subscribe>, Reply<()>),
+    Subscribe(Box<Subscribe>, LetIn<()>),
     CloseConsumer(ConsumerKey, Reply<()>),
     Unsubscribe(ConsumerKey, bool, Reply<()>),
     Seek(ConsumerKey, SeekTarget, Reply<()>),

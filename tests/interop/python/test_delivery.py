@@ -89,6 +89,18 @@ class Delivery(Case):
         self.assertEqual(drain(consumer, 5), [str(i) for i in range(0, 10, 2)])
         self.nothing_comes(consumer)
 
+    def test_a_topic_that_stores_nothing_delivers_to_who_is_there(self):
+        name = topic("volatile").replace("persistent://", "non-persistent://")
+        producer = self.client.create_producer(name)
+        send_all(producer, ["to nobody"])
+        kinds = [pulsar.ConsumerType.Exclusive, pulsar.ConsumerType.Shared, pulsar.ConsumerType.KeyShared]
+        consumers = [self.client.subscribe(name, f"s{kind.value}", kind) for kind in kinds]
+        texts = [str(i) for i in range(100)]
+        send_all(producer, texts)
+        for consumer in consumers:
+            self.assertEqual(drain(consumer, 100), texts)
+            consumer.close()
+
     def test_each_subscription_gets_every_message(self):
         name = topic("fanout")
         consumers = [self.client.subscribe(name, f"s{i}") for i in range(5)]

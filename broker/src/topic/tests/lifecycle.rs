@@ -29,31 +29,33 @@ async fn closing_tells_everybody_and_keeps_everything() {
 /// SUCCESS, so it dropped the one and waited for messages for ever after the other.
 #[tokio::test]
 async fn who_is_let_in_is_told_so_before_being_sent_away() {
-    let world = World::start().await;
-    let topic = world.topic().await;
-    let mut peer = Peer::new(&topic);
-    let answer = |request_id| {
-        let outbound = peer.outbound.clone();
-        move || outbound.send(api::CommandSuccess { request_id, schema: None }.into())
-    };
-    let (consumer, producer) = (answer(1), answer(2));
-    let subscribe = Subscribe {
-        welcome: Welcome::new(move |()| consumer()),
-        ..peer.subscribe(0, "s", SubscriptionType::Exclusive)
-    };
-    let add_producer = AddProducer { welcome: Welcome::new(move |_| producer()), ..peer.add_producer(0) };
-    // All are in the topic's mailbox before it looks, and whoever asked hears of nothing before it has closed.
-    let (subscribed, added, closed) = tokio::join!(
-        topic.subscribe(subscribe),
-        topic.add_producer(add_producer),
-        topic.close(CloseReason::Unload)
-    );
-    assert!(subscribed.is_ok() && added.is_ok() && closed.is_ok());
-    let told: Vec<Command> = peer.pending_now().await.into_iter().map(|(command, _)| command).collect();
-    let at = |wanted: fn(&Command) -> bool| told.iter().position(wanted).expect("told");
-    let succeeded = |id| told.iter().position(|c| matches!(c, Command::Success(s) if s.request_id == id));
-    assert!(succeeded(1).expect("told") < at(|command| matches!(command, Command::CloseConsumer(_))));
-    assert!(succeeded(2).expect("told") < at(|command| matches!(command, Command::CloseProducer(_))));
+    for name in [TOPIC, "non-persistent://public/default/t"] {
+        let world = World::start().await;
+        let topic = world.named(name).await;
+        let mut peer = Peer::new(&topic);
+        let answer = |request_id| {
+            let outbound = peer.outbound.clone();
+            move || outbound.send(api::CommandSuccess { request_id, schema: None }.into())
+        };
+        let (consumer, producer) = (answer(1), answer(2));
+        let subscribe = Subscribe {
+            welcome: Welcome::new(move |()| consumer()),
+            ..peer.subscribe(0, "s", SubscriptionType::Exclusive)
+        };
+        let add_producer = AddProducer { welcome: Welcome::new(move |_| producer()), ..peer.add_producer(0) };
+        // All are in the topic's mailbox before it looks, and whoever asked hears of nothing before it has closed.
+        let (subscribed, added, closed) = tokio::join!(
+            topic.subscribe(subscribe),
+            topic.add_producer(add_producer),
+            topic.close(CloseReason::Unload)
+        );
+        assert!(subscribed.is_ok() && added.is_ok() && closed.is_ok());
+        let told: Vec<Command> = peer.pending_now().await.into_iter().map(|(command, _)| command).collect();
+        let at = |wanted: fn(&Command) -> bool| told.iter().position(wanted).expect("told");
+        let succeeded = |id| told.iter().position(|c| matches!(c, Command::Success(s) if s.request_id == id));
+        assert!(succeeded(1).expect("told") < at(|command| matches!(command, Command::CloseConsumer(_))));
+        assert!(succeeded(2).expect("told") < at(|command| matches!(command, Command::CloseProducer(_))));
+    }
 }
 
 #[tokio::test]

@@ -137,14 +137,14 @@ impl Volatile {
                 }
             }
             // Whoever asked may be gone: then nobody wants the answer.
-            Message::AddProducer(request, reply) => drop(reply.send(self.add_producer(*request))),
+            Message::AddProducer(request, asked) => asked.answer(self.add_producer(*request)),
             Message::CloseProducer(key, reply) => {
                 if self.producers.remove(key).is_some() {
                     self.admit_waiting();
                 }
                 drop(reply.send(Ok(())));
             }
-            Message::Subscribe(request, reply) => drop(reply.send(self.subscribe(*request))),
+            Message::Subscribe(request, asked) => asked.answer(self.subscribe(*request)),
             Message::CloseConsumer(key, reply) => {
                 self.remove_consumer(key);
                 drop(reply.send(Ok(())));
