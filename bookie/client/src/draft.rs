@@ -76,7 +76,7 @@ impl Client {
         size: usize,
     ) -> Result<Vec<magnetar_proto::bookkeeper::BookieId>, LedgerError> {
         let found = self.directory().now().writable().count();
-        match placement::ensemble(self, &Needs::of_options(options), size) {
+        match placement::ensemble(self, &Needs::of_options(options), size, &[]) {
             Err(PlacementError::TooFewBookies { .. }) if found < size => {
                 Err(LedgerError::TooFewRegistered { needed: size, found })
             }

@@ -77,10 +77,15 @@ impl Needs {
     }
 }
 
-/// An ensemble of `size` writable bookies for a new ledger.
-pub(crate) fn ensemble(client: &Client, needs: &Needs, size: usize) -> Result<Vec<BookieId>, PlacementError> {
+/// An ensemble of `size` writable bookies for a new ledger, none of them `unfit`.
+pub(crate) fn ensemble(
+    client: &Client,
+    needs: &Needs,
+    size: usize,
+    unfit: &[BookieId],
+) -> Result<Vec<BookieId>, PlacementError> {
     let slots = vec![Slot::Wanted; size];
-    let chosen = choose(client, needs, &slots, &[], Trust::First)?;
+    let chosen = choose(client, needs, &slots, unfit, Trust::First)?;
     Ok(chosen.into_iter().map(|(_, bookie)| bookie).collect())
 }
 

@@ -21,8 +21,8 @@ pub struct Jobs {
 struct Waiting {
     not_before: Duration,
     failures: u32,
-    /// When its last segment was first found to need a recovery.
-    abandoned_since: Option<Duration>,
+    /// Its last segment needs a recovery, and until then its writer may still move on by itself.
+    grace_until: Option<Duration>,
     reason: String,
 }
 
@@ -35,9 +35,8 @@ impl Jobs {
     /// Ledgers whose grace is over come first: until they are recovered their last entries have too few copies and nobody
     /// may make more.
     pub fn sort(&self, ledgers: &mut [LedgerId]) {
-        let is_abandoned = |ledger: &LedgerId| {
-            self.waiting.get(ledger).is_some_and(|waiting| waiting.abandoned_since.is_some())
-        };
+        let is_abandoned =
+            |ledger: &LedgerId| self.waiting.get(ledger).is_some_and(|waiting| waiting.grace_until.is_some());
         ledgers.sort_by_key(|ledger| !is_abandoned(ledger));
     }
 
@@ -50,7 +49,7 @@ impl Jobs {
     /// itself. Whether that time is over; if not, the ledger waits for it.
     pub fn may_recover(&mut self, now: Duration, ledger: LedgerId, grace: Duration) -> bool {
         let waiting = self.waiting.entry(ledger).or_default();
-        let over = *waiting.abandoned_since.get_or_insert(now) + grace;
+        let over = *waiting.grace_until.get_or_insert(now + grace);
         if now < over {
             waiting.not_before = over;
             waiting.reason = "it is open; its writer has some time to go to other bookies by itself".into();
@@ -61,7 +60,7 @@ impl Jobs {
     /// The writer has moved to other bookies by itself, or the ledger was recovered.
     pub fn settled(&mut self, ledger: LedgerId) {
         if let Some(waiting) = self.waiting.get_mut(&ledger) {
-            waiting.abandoned_since = None;
+            waiting.grace_until = None;
         }
     }
 
@@ -85,10 +84,11 @@ impl Jobs {
         self.waiting.remove(&ledger);
     }
 
-    /// Bookies came or went: what failed may work now. Pauses of ledgers that wait for their writer stay.
+    /// Bookies came or went: what failed may work now. The time that writers have is not cut short.
     pub fn on_bookies_changed(&mut self, now: Duration) {
-        for waiting in self.waiting.values_mut().filter(|waiting| waiting.abandoned_since.is_none()) {
-            waiting.not_before = waiting.not_before.min(now);
+        for waiting in self.waiting.values_mut() {
+            let due = waiting.grace_until.map_or(now, |over| over.max(now));
+            waiting.not_before = waiting.not_before.min(due);
         }
     }
 
@@ -141,6 +141,11 @@ mod tests {
         jobs.sort(&mut ledgers);
         assert_eq!(ledgers, [LEDGER, LedgerId(1), LedgerId(2)]);
         assert!(jobs.may_recover(at(130), LEDGER, at(30)));
+        // It could not be recovered, for want of bookies: when one comes there is nothing to wait for.
+        jobs.failed(at(130), LEDGER, "too few bookies".into());
+        assert!(!jobs.is_due(at(130), LEDGER));
+        jobs.on_bookies_changed(at(130));
+        assert!(jobs.is_due(at(130), LEDGER));
     }
 
     #[test]

@@ -61,7 +61,8 @@ pub struct Settings {
     pub lost_bookie_delay: Duration,
     /// Between two looks of the auditor through all ledgers. Default 1 h.
     pub audit_interval: Duration,
-    /// How long the writer of an open ledger has to leave a lost bookie by itself before its ledger is taken from it.
+    /// How long the writer of an open ledger has to leave a lost bookie by itself before its ledger is taken from it,
+    /// if there are bookies for its next one.
     /// Default 30 s.
     pub open_ledger_grace: Duration,
     /// Bytes a second that this process copies at most. Default 64 MiB; 0: no limit.

@@ -16,7 +16,7 @@ use crate::info::{self, AskError};
 use crate::metadata;
 use crate::placement::{self, Needs, PlacementError};
 use magnetar_proto::bookkeeper::BookieId;
-use magnetar_proto::bookkeeper::metadata_format::LedgerMetadata;
+use magnetar_proto::bookkeeper::metadata_format::{LedgerMetadata, LedgerState};
 use magnetar_proto::ids::{EntryId, LedgerId};
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -105,13 +105,14 @@ impl Repair<'_> {
         Err(RepairError::Unsteady)
     }
 
-    /// A recovery takes the ledger from its writer, if it has one still. That one goes on with fewer bookies than it began
-    /// with, but needs all for its next ledger: where they are not there it would have to stop, and nothing could be copied.
+    /// A recovery takes an open ledger from its writer, if it has one still. That one goes on with fewer bookies than it began
+    /// with, but needs all for its next ledger: where they are not there it would have to stop.
     fn check_room(&self, record: &LedgerMetadata) -> Result<(), PlacementError> {
-        let bookies = self.client.directory().now();
-        let found = bookies.writable().filter(|(id, _)| !self.draining.contains(id)).count();
-        let needed = record.ensemble_size as usize;
-        if found < needed { Err(PlacementError::TooFewBookies { needed, found }) } else { Ok(()) }
+        if record.state != LedgerState::Open {
+            return Ok(());
+        }
+        let size = usize::try_from(record.ensemble_size).unwrap_or(usize::MAX);
+        placement::ensemble(self.client, &Needs::of_record(record), size, self.draining).map(drop)
     }
 
     /// A mark that names nobody is about everybody.
