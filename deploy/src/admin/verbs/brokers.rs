@@ -28,7 +28,13 @@ pub(super) const VERBS: &[Verb] = &[
         ],
         "Bundles that a broker serves",
     ),
-    Verb::new("healthcheck", Get, "/admin/v2/brokers/health", &[], "Whether this broker works"),
+    Verb::new(
+        "healthcheck",
+        Get,
+        "/admin/v2/brokers/health",
+        &[],
+        "Whether this broker reaches its metadata",
+    ),
     Verb::new("version", Get, "/admin/v2/brokers/version", &[], "Version of this broker"),
     Verb::new(
         "get-internal-config",

@@ -102,7 +102,7 @@ pub(super) const VERBS: &[Verb] = &[
         Get,
         "/admin/v2/namespaces/{namespace}/permissions",
         &[NAMESPACE],
-        "Who may do what",
+        "Who may do what (stored only; nobody is authenticated)",
     ),
     Verb::new(
         "grant-permission",
@@ -113,7 +113,7 @@ pub(super) const VERBS: &[Verb] = &[
             ROLE,
             option("actions", None, "produce, consume, …; a list with commas").many().required(),
         ],
-        "Let a role do something",
+        "Let a role do something (stored only; nobody is authenticated)",
     )
     .body(actions),
     Verb::new(

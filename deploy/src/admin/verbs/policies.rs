@@ -154,7 +154,7 @@ pub(super) const VERBS: &[Verb] = &[
             option("bookkeeper-write-quorum", Some('w'), "Copies of an entry").required(),
             option("bookkeeper-ack-quorum", Some('a'), "Copies that are waited for").required(),
         ],
-        "Set how many bookies keep an entry",
+        "Set how many bookies keep an entry (stored only; brokers go by their flags)",
     )
     .body(persistence),
     Verb::new(
@@ -390,7 +390,7 @@ pub(super) const VERBS: &[Verb] = &[
         Post,
         "/admin/v2/namespaces/{namespace}/maxTopicsPerNamespace",
         &[NAMESPACE, MAX],
-        "Set the most topics of the namespace",
+        "Set the most topics of the namespace (stored only)",
     )
     .body(max),
     Verb::new(

@@ -7,7 +7,8 @@ use super::TENANT;
 use crate::admin::call::Method::{Delete, Get, Post, Put};
 use crate::admin::verb::{Arg, Values, Verb, flag, option};
 
-const ROLES: Arg = option("admin-roles", Some('r'), "Who administers it; a list with commas").many();
+const ROLES: Arg =
+    option("admin-roles", Some('r'), "Who administers it (stored only); a list with commas").many();
 const CLUSTERS: Arg =
     option("allowed-clusters", Some('c'), "Clusters it may use; a list with commas").many().required();
 

@@ -52,13 +52,15 @@ pub(super) struct Args {
     /// Seconds after which a process that vanished is no longer announced
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..), value_name = "SECONDS")]
     session_timeout: u64,
-    /// Take no part in noticing lost bookies and copying what they held
+    /// Take no part in noticing lost bookies and copying what they held; nor compare and mend what this one holds, nor turn
+    /// read-only when it is drained
     #[arg(long)]
     no_auto_recovery: bool,
-    /// Seconds that a bookie may be away before its copies count as lost
+    /// Seconds that a bookie may be away before its copies count as lost; those of the elected auditor count, so give all the same
     #[arg(long, default_value_t = 300, value_name = "SECONDS")]
     lost_bookie_delay: u64,
-    /// Seconds that the writer of an open ledger has to leave a lost bookie before its ledger is taken from it
+    /// Seconds that the writer of an open ledger has to leave a lost bookie before its ledger is taken from it, if
+    /// there are bookies for its next one
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     open_ledger_grace: u64,
     /// Bytes a second that this process copies at most to make up for lost copies; 0: no limit

@@ -56,7 +56,7 @@ pub(super) struct Args {
     /// PEM file of the authorities whose certificates clients must have
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_client_ca: Option<PathBuf>,
-    /// Take requests over TLS only: true or false
+    /// Take requests over TLS only: true or false. Shuts out magnetar's own brokers and copying, which speak no TLS yet
     #[arg(long, default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     tls_required: bool,
 }

@@ -68,7 +68,10 @@ fn text(bookie: &BookieId, progress: &Progress) -> String {
     }
     let mut line = format!("{} ledgers still need bookie {bookie}", progress.ledgers);
     if progress.open > 0 {
-        line.push_str(&format!("; {} of them wait for their writers to leave it", progress.open));
+        line.push_str(&format!(
+            "; {} of them wait for their writers to leave it, or for bookies for the ledgers after them",
+            progress.open
+        ));
     }
     if progress.unreadable > 0 {
         line.push_str(&format!("; the records of {} ledgers cannot be understood", progress.unreadable));
