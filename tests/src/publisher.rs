@@ -88,18 +88,12 @@ impl Publisher {
         locked(&self.log).receipts.len()
     }
 
-    /// Sends no more, and returns when there is no receipt outstanding.
-    pub async fn stop(&mut self) -> Result<()> {
+    /// Sends no more, waits for the outstanding receipts, and gives the record.
+    pub async fn finish(mut self) -> Result<Log> {
         self.stop.store(true, Ordering::Release);
-        if !self.task.is_finished() && tokio::time::timeout(ANSWER_MAX * 2, &mut self.task).await.is_err() {
+        if tokio::time::timeout(ANSWER_MAX * 2, &mut self.task).await.is_err() {
             bail!("{} never got its last receipts: {:?}", self.topic, locked(&self.log).troubles.last());
         }
-        Ok(())
-    }
-
-    /// Stops and gives the record.
-    pub async fn finish(mut self) -> Result<Log> {
-        self.stop().await?;
         Ok(self.log())
     }
 }

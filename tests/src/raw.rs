@@ -134,6 +134,10 @@ impl Connection {
 
     /// True when the broker closes the connection (after any frames it still sends).
     pub fn is_closed_by_broker(&mut self) -> bool {
+        // Less than after which a broker asks a silent client whether it is there, and then closes as well.
+        if self.stream.set_read_timeout(Some(Duration::from_secs(20))).is_err() {
+            return false;
+        }
         loop {
             if let Err(error) = self.receive() {
                 let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);

@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Long enough for a debug build on a busy two-core machine; the start itself is measured by the bench target.
@@ -20,6 +21,8 @@ pub struct Role {
     site: Site,
     ready_line: String,
     log: Arc<Mutex<Vec<String>>>,
+    /// Ends with the process, when `log` is complete.
+    logging: Option<JoinHandle<()>>,
 }
 
 impl Role {
@@ -49,12 +52,13 @@ impl Role {
         });
         let stderr = child.stderr.take().context("piped stderr")?;
         let lines = log.clone();
-        std::thread::spawn(move || {
+        let logging = std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 lines.lock().expect("log").push(line);
             }
         });
-        let mut process = Self { child, args, site: site.clone(), ready_line: String::new(), log };
+        let logging = Some(logging);
+        let mut process = Self { child, args, site: site.clone(), ready_line: String::new(), log, logging };
         match ready.recv_timeout(READY_LIMIT) {
             Ok(line) if line.contains(" ready ") => {
                 process.ready_line = line;
@@ -103,7 +107,11 @@ impl Role {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
         let child = &mut self.child;
-        Ok(wait::until("the end after SIGTERM", limit, || child.try_wait().ok().flatten()))
+        let status = wait::until("the end after SIGTERM", limit, || child.try_wait().ok().flatten());
+        if let Some(logging) = self.logging.take() {
+            logging.join().ok().context("the thread of its log")?;
+        }
+        Ok(status)
     }
 }
 

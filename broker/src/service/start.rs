@@ -24,6 +24,7 @@ use crate::namespace::{
     Owner, Ownership, SchemaRegistry, SingleBroker, StoreError, TopicFeeds, TopicRegistry, bootstrap,
 };
 use crate::policies::{self, PolicySource, RecentPolicies};
+use crate::protocol::outbound::Outbound;
 use crate::topic::{ProducerNames, StoreElsewhere, TailBudget, TopicEnv, TopicLimits};
 
 /// Counts the starts of brokers: part of the producer names that they make up (as in Pulsar).
@@ -38,6 +39,9 @@ const TOPICS_PATIENCE: Duration = Duration::from_millis(2_500);
 
 /// For the last frames of each connection to leave.
 const CONNECTIONS_PATIENCE: Duration = Duration::from_millis(700);
+
+/// For those that are cut off to be gone.
+const ABORT_PATIENCE: Duration = Duration::from_millis(100);
 
 /// For HTTP requests under way.
 const HTTP_PATIENCE: Duration = Duration::from_millis(300);
@@ -176,12 +180,11 @@ impl Broker {
         for connection in self.service.connections.all() {
             connection.close();
         }
-        if tokio::time::timeout(CONNECTIONS_PATIENCE, self.connections.empty()).await.is_err() {
-            for connection in self.service.connections.all() {
-                connection.abort();
-            }
-            // A writer looks at that first.
-            self.connections.empty().await;
+        let mut patience = CONNECTIONS_PATIENCE;
+        while tokio::time::timeout(patience, self.connections.empty()).await.is_err() {
+            // A writer looks at that first. One more may have come in while those before it were told.
+            self.service.connections.all().iter().for_each(Outbound::abort);
+            patience = ABORT_PATIENCE;
         }
         let mut http = self.http;
         if tokio::time::timeout(HTTP_PATIENCE, &mut http).await.is_err() {

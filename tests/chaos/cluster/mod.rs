@@ -117,13 +117,6 @@ impl Run {
         Ok(disturbed)
     }
 
-    async fn stop_publishing(&mut self) -> Result<()> {
-        for publisher in &mut self.publishers {
-            publisher.stop().await?;
-        }
-        Ok(())
-    }
-
     /// Stops the producers, reads everything back, and prints what was found. Gives the gap's p50 and p99 in ms.
     async fn finish(self) -> Result<(u64, u64)> {
         let address = self.cluster.brokers.first().context("a broker")?.address.clone();

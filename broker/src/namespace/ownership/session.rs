@@ -18,6 +18,8 @@ use crate::namespace::error::StoreError;
 const PULSE: Duration = Duration::from_millis(200);
 /// Between two tries while the store cannot be reached.
 const RETRY: Duration = Duration::from_millis(300);
+/// Between looks at who owns what, when etcd did not tell.
+const CHECK_AGAIN: Duration = Duration::from_secs(2);
 /// Bundles whose records are looked at or written at a time.
 const AT_A_TIME: usize = 16;
 
@@ -213,13 +215,23 @@ impl Cluster {
         let Some(lease) = self.session.borrow().filter(|_| !bundles.is_empty()) else { return };
         let cluster = Arc::clone(self);
         tokio::spawn(async move {
-            for bundle in bundles {
-                while let Err(error) = cluster.reaffirm(bundle.clone(), lease).await {
-                    tracing::warn!(%error, "cannot check who owns a bundle that this broker serves; trying again");
-                    cluster.clock.sleep(RETRY).await;
-                    if cluster.stopped.is_given() || *cluster.session.borrow() != Some(lease) {
-                        return;
+            let mut left = bundles;
+            loop {
+                let mut failed = Vec::new();
+                for bundle in left {
+                    if let Err(error) = cluster.reaffirm(bundle.clone(), lease).await {
+                        tracing::warn!(%error, "cannot check who owns a bundle that this broker serves; trying again");
+                        failed.push(bundle);
                     }
+                }
+                if failed.is_empty() {
+                    return;
+                }
+                left = failed;
+                cluster.clock.sleep(CHECK_AGAIN).await;
+                // The next session looks at everything.
+                if cluster.stopped.is_given() || *cluster.session.borrow() != Some(lease) {
+                    return;
                 }
             }
         });
