@@ -178,7 +178,7 @@ impl Context {
         let refusal = if command.txnid_most_bits.is_some() && command.txnid_least_bits.is_some() {
             super::producer::transactions_are_off()
         } else if let Some(topic) = self.consumed_topic(command.consumer_id) {
-            topic.ack(self.consumer_key(command.consumer_id), command);
+            topic.ack(self.consumer_key(command.consumer_id), command, &self.outbound);
             return Some(topic);
         } else {
             Refusal::new(ServerError::ConsumerNotFound, "consumer not found; it was closed before")

@@ -36,16 +36,8 @@ impl Acked {
 }
 
 impl Topic {
-    pub(crate) fn on_ack(&mut self, key: ConsumerKey, command: api::CommandAck) {
+    pub(crate) fn on_ack(&mut self, key: ConsumerKey, command: api::CommandAck, waiter: Option<Waiter>) {
         let Some((name, id)) = self.consumers.get(&key).cloned() else { return };
-        let waiter = |subscription: &Subscription| {
-            let outbound = subscription.consumers.get(&id).map(|c| c.outbound.clone());
-            outbound.zip(command.request_id).map(|(outbound, request_id)| Waiter {
-                outbound,
-                consumer_id: key.consumer_id,
-                request_id,
-            })
-        };
         self.release_due = true;
         self.with_subscription(&name, |subscription, cx| {
             let before = subscription.cursor.mark_delete();
@@ -54,7 +46,6 @@ impl Topic {
                 subscription.counters.last_mark_delete_ms = cx.now_ms;
             }
             subscription.due = true;
-            let waiter = waiter(subscription);
             let waiter = match refused {
                 None => waiter,
                 Some(text) => {

@@ -39,15 +39,29 @@ const RECOVERED_AT_A_TIME: usize = 16;
 /// Told by a write task: this subscription's write has ended.
 pub(crate) struct Stored(pub Name);
 
-/// A client that waits for ACK_RESPONSE.
+/// A client that waits for ACK_RESPONSE. It hears an error if this is dropped, wherever that is: some do nothing else, not even
+/// connect again, until they have their answer.
 pub(crate) struct Waiter {
-    pub outbound: Outbound,
-    pub consumer_id: u64,
-    pub request_id: u64,
+    outbound: Outbound,
+    consumer_id: u64,
+    request_id: u64,
+    is_answered: bool,
 }
 
 impl Waiter {
-    pub(crate) fn answer(&self, error: Option<(api::ServerError, String)>) {
+    /// `None`: nobody waits for an answer to this acknowledgement.
+    pub(crate) fn of(ack: &api::CommandAck, outbound: &Outbound) -> Option<Self> {
+        let request_id = ack.request_id?;
+        let (outbound, consumer_id) = (outbound.clone(), ack.consumer_id);
+        Some(Waiter { outbound, consumer_id, request_id, is_answered: false })
+    }
+
+    pub(crate) fn answer(mut self, error: Option<(api::ServerError, String)>) {
+        self.send(error);
+    }
+
+    fn send(&mut self, error: Option<(api::ServerError, String)>) {
+        self.is_answered = true;
         let (error, message) = error.unzip();
         self.outbound.send(
             api::CommandAckResponse {
@@ -59,6 +73,15 @@ impl Waiter {
             }
             .into(),
         );
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            let text = "the consumer or its topic went before this was durable; acknowledge it again";
+            self.send(Some((api::ServerError::ConsumerNotFound, text.into())));
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::compaction::CompactionStatus;
 use super::departed::Departed;
+use super::durability::Waiter;
 use super::error::TopicError;
 use super::mailbox::{Admin, LetIn, Message, Reply, Sender};
 use super::request::{
@@ -18,7 +19,7 @@ use super::request::{
 use super::stats::{ConsumerStats, InternalStats, TopicStats};
 use super::why::Why;
 use crate::policies::TopicPolicies;
-use crate::protocol::outbound::ConnectionId;
+use crate::protocol::outbound::{ConnectionId, Outbound};
 
 /// Cheap to clone. Requests of one caller are handled in the order of the calls,
 /// but for `flow`, `ack` and `redeliver`, which overtake whatever else still waits. A request to a topic that closed is
@@ -115,9 +116,10 @@ impl Handle {
         self.post(Message::Flow(key, permits));
     }
 
-    /// Acknowledges. With a request id the ACK_RESPONSE goes out once the cursor is durable.
-    pub fn ack(&self, key: ConsumerKey, ack: api::CommandAck) {
-        self.post(Message::Ack(key, ack));
+    /// Acknowledges. With a request id the ACK_RESPONSE goes to `outbound` once the cursor is durable, or with an error.
+    pub fn ack(&self, key: ConsumerKey, ack: api::CommandAck, outbound: &Outbound) {
+        let waiter = Waiter::of(&ack, outbound);
+        self.post(Message::Ack(key, ack, waiter));
     }
 
     /// Asks for entries again: those given, or all when `ids` is empty.

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::compaction::CompactionStatus;
 use super::departed::Departed;
+use super::durability::Waiter;
 use super::error::TopicError;
 use super::request::{
     AddProducer, CloseReason, ConsumerKey, LastMessageId, PeekedEntry, ProducerKey, ProducerReady, Publish,
@@ -41,7 +42,7 @@ impl<T> LetIn<T> {
 pub(crate) enum Message {
     Publish(Publish),
     Flow(ConsumerKey, u32),
-    Ack(ConsumerKey, api::CommandAck),
+    Ack(ConsumerKey, api::CommandAck, Option<Waiter>),
     Redeliver(ConsumerKey, Vec<Position>, Option<u64>),
     ConnectionClosed(ConnectionId),
     Writable(ConnectionId),

@@ -44,9 +44,9 @@ async fn acknowledgements_without_an_answer_are_written_after_a_while_and_at_clo
     let got = consumer.messages(3).await;
     let quietly = |position| api::CommandAck { message_id: vec![id(position)], ..Default::default() };
     assert!(world.clock.sleepers() <= 1, "an idle topic needs no timer but that of its ledger's age");
-    topic.ack(consumer.consumer(0), quietly(got[0].position));
+    topic.ack(consumer.consumer(0), quietly(got[0].position), &consumer.outbound);
     topic.subscriptions().await.unwrap();
-    topic.ack(consumer.consumer(0), quietly(got[1].position));
+    topic.ack(consumer.consumer(0), quietly(got[1].position), &consumer.outbound);
     let topic = world.reload(&topic).await;
     let mut consumer = Peer::consuming(&topic, SubscriptionType::Exclusive).await;
     assert_eq!(consumer.texts(1).await, ["2"]);
@@ -330,6 +330,27 @@ async fn an_owner_that_was_overtaken_takes_no_cursor_of_its_heir() {
     assert_eq!(heir.stats().await.unwrap().subscriptions["s"].msg_backlog, 0);
 }
 
+/// Go's client does nothing else until it has its answer, and so did not even connect again.
+#[tokio::test]
+async fn an_acknowledgement_that_comes_too_late_is_answered_with_an_error() {
+    let world = World::start().await;
+    let topic = world.topic().await;
+    let mut peer = Peer::consuming(&topic, SubscriptionType::Shared).await;
+    let sent = Peer::producing(&topic).await.send_all(["a"]).await;
+    peer.message().await;
+    topic.close_consumer(peer.consumer(0)).await.unwrap();
+    let refused = answer(&world, &mut peer, sent[0], Duration::ZERO).await;
+    assert_eq!(refused, Some(api::ServerError::ConsumerNotFound));
+    topic.close(CloseReason::Unload).await.unwrap();
+    topic.closed().await;
+    let ack = api::CommandAck { message_id: vec![id(sent[0])], request_id: Some(8), ..Default::default() };
+    topic.ack(peer.consumer(0), ack, &peer.outbound);
+    let answers = peer.pending_now().await;
+    let is_refusal =
+        |command: &Command| matches!(command, Command::AckResponse(response) if response.error.is_some());
+    assert!(answers.iter().any(|(command, _)| is_refusal(command)), "{answers:?}");
+}
+
 /// It used to wait for as long as the bookies were away, and its client with it.
 #[tokio::test]
 async fn an_acknowledgement_that_cannot_be_made_durable_is_answered_with_an_error_and_may_be_repeated() {
@@ -357,7 +378,7 @@ async fn answer(
     pause: Duration,
 ) -> Option<api::ServerError> {
     let ack = api::CommandAck { message_id: vec![id(position)], request_id: Some(7), ..Default::default() };
-    peer.topic.ack(peer.consumer(0), ack);
+    peer.topic.ack(peer.consumer(0), ack, &peer.outbound);
     let answered = async {
         loop {
             for (command, _) in peer.pending().await {

@@ -347,6 +347,7 @@ impl Peer {
                 request_id: Some(7),
                 ..Default::default()
             },
+            &self.outbound,
         );
         let mut others = VecDeque::new();
         loop {

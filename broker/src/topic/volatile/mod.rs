@@ -25,7 +25,7 @@ use super::error::TopicError;
 use super::handle::Handle;
 use super::mailbox::{Mailbox, Message, mailbox};
 use super::producers::{Producer, Producers};
-use super::publish::refuse;
+use super::publish::{refuse, tell_waiting};
 use super::rate::Rate;
 use super::reads::with_checksum;
 use super::request::{CloseReason, ConsumerKey, Name, Publish};
@@ -126,7 +126,8 @@ impl Volatile {
             Message::Flow(key, permits) => {
                 self.with_consumer(key, |s, id| s.dispatcher.flow(id, permits));
             }
-            Message::Ack(key, ack) => self.acknowledge(key, &ack),
+            // Nothing is kept that it could change.
+            Message::Ack(_, _, waiter) => drop(waiter.map(|waiter| waiter.answer(None))),
             // Nothing can come again.
             Message::Redeliver(..) => {}
             Message::ConnectionClosed(connection) => self.on_connection_closed(connection),
@@ -202,16 +203,6 @@ impl Volatile {
     }
 
     /// There is nothing to acknowledge; clients that wait for an answer get it.
-    fn acknowledge(&mut self, key: ConsumerKey, ack: &api::CommandAck) {
-        let (consumer_id, request_id) = (key.consumer_id, ack.request_id);
-        self.with_consumer(key, |subscription, id| {
-            if let (Some(consumer), Some(_)) = (subscription.consumers.get(&id), request_id) {
-                let response = api::CommandAckResponse { consumer_id, request_id, ..Default::default() };
-                consumer.outbound.send(response.into());
-            }
-        });
-    }
-
     fn on_connection_closed(&mut self, connection: ConnectionId) {
         for key in self.producers.of_connection(connection) {
             self.producers.remove(key);
@@ -241,6 +232,7 @@ impl Volatile {
 
     /// Nobody is connected any more; the clients are yet to be told.
     fn take_clients(&mut self) -> Departed {
+        tell_waiting(&mut self.producers, &TopicError::closed());
         let mut clients: Vec<Client> = self.producers.take_all().iter().map(Producer::client).collect();
         for subscription in std::mem::take(&mut self.subscriptions).into_values() {
             clients.extend(subscription.consumers.values().map(Consumer::client));
