@@ -200,6 +200,7 @@ impl Topic {
         self.finish_appends().await;
         self.ml.terminate().await.map_err(|error| TopicError::Persistence(error.to_string()))?;
         self.terminated = true;
+        super::publish::tell_waiting(&mut self.producers, &TopicError::Terminated);
         for producer in self.producers.take_all() {
             super::publish::disconnect(&producer);
         }

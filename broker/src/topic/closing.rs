@@ -13,6 +13,7 @@ use super::departed::{Client, Departed};
 use super::error::TopicError;
 use super::mailbox::Reply;
 use super::producers::Producer;
+use super::publish::tell_waiting;
 use super::request::{CloseReason, Name};
 use super::subscription::Subscription;
 use crate::cursor::{CursorError, CursorStore};
@@ -65,20 +66,23 @@ impl Topic {
                 drop(departed);
                 let _ = reply.send(self.delete_all().await);
             }
+            // Who comes back earlier would only wait for the end. And some clients do not listen yet to what follows a
+            // SUBSCRIBE's answer within the same moment.
             Some(Ending::Closed(CloseReason::Unload | CloseReason::Shutdown, reply)) => {
-                drop(departed);
                 self.close_storage().await;
+                drop(departed);
                 let _ = reply.send(Ok(()));
             }
             None => {
-                drop(departed);
                 self.close_storage().await;
+                drop(departed);
             }
         }
     }
 
     /// Nobody is connected any more; the clients are yet to be told.
     fn take_clients(&mut self) -> Departed {
+        tell_waiting(&mut self.producers, &TopicError::closed());
         let mut clients: Vec<Client> = self.producers.take_all().iter().map(Producer::client).collect();
         let names: Vec<Name> = self.subscriptions.keys().cloned().collect();
         for name in names {

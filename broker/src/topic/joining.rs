@@ -151,12 +151,11 @@ impl Topic {
 
     /// Answers when everything the producer sent is durable.
     pub(crate) fn close_producer(&mut self, key: ProducerKey, reply: Reply<()>) {
-        if let Some(producer) = self.producers.get_mut(key)
-            && (producer.in_flight > 0 || self.deferred.iter().any(|publish| publish.key == key))
-        {
+        if let Some(producer) = self.producers.get_mut(key) {
             producer.closing = Some(reply);
-            return;
+            return self.finish_closing(key);
         }
+        // One that waits for its turn.
         self.producer_left |= self.producers.remove(key).is_some();
         // Nobody waits when the connection ended meanwhile.
         let _ = reply.send(Ok(()));

@@ -1,6 +1,6 @@
 //! Entries on their way to the ledger, and the receipts for them.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -52,23 +52,33 @@ pub(crate) type InFlightQueue = VecDeque<InFlight>;
 
 impl Topic {
     pub(crate) fn publish(&mut self, publish: Publish) {
+        // What comes behind its CLOSE_PRODUCER is no producer's.
+        if self.producers.get(publish.key).is_some_and(|producer| producer.closing.is_none()) {
+            self.enqueue(publish);
+        }
+    }
+
+    /// Appends what the ledger could not take before, in order.
+    pub(crate) fn retry_deferred(&mut self) {
+        if self.deferred.is_empty() {
+            return;
+        }
+        let waiting = std::mem::take(&mut self.deferred);
+        let closing = |key: &ProducerKey| self.producers.get(*key).is_some_and(|p| p.closing.is_some());
+        let closing: HashSet<_> = waiting.iter().map(|publish| publish.key).filter(closing).collect();
+        waiting.into_iter().for_each(|publish| self.enqueue(publish));
+        closing.into_iter().for_each(|key| self.finish_closing(key));
+    }
+
+    fn enqueue(&mut self, publish: Publish) {
         if !self.deferred.is_empty() {
             return self.deferred.push_back(publish);
         }
         self.append(publish);
     }
 
-    /// Appends what the ledger could not take before, in order.
-    pub(crate) fn retry_deferred(&mut self) {
-        let waiting = std::mem::take(&mut self.deferred);
-        waiting.into_iter().for_each(|publish| self.publish(publish));
-    }
-
     fn append(&mut self, publish: Publish) {
         let Some(producer) = self.producers.get_mut(publish.key) else { return };
-        if producer.closing.is_some() {
-            return;
-        }
         if self.terminated {
             return refuse(producer, &publish, api::ServerError::TopicTerminatedError, "topic is terminated");
         }
@@ -165,9 +175,20 @@ impl Topic {
     fn settle(&mut self, key: ProducerKey, serial: u64) {
         let Some(producer) = self.producers.get_mut(key).filter(|p| p.serial == serial) else { return };
         producer.in_flight = producer.in_flight.saturating_sub(1);
-        if producer.in_flight == 0
-            && let Some(reply) = producer.closing.take()
-        {
+        if producer.closing.is_some() {
+            self.finish_closing(key);
+        }
+    }
+
+    /// Answers a CLOSE_PRODUCER once nothing of what came before it is left.
+    pub(crate) fn finish_closing(&mut self, key: ProducerKey) {
+        let Some(producer) = self.producers.get_mut(key).filter(|producer| producer.in_flight == 0) else {
+            return;
+        };
+        if self.deferred.iter().any(|publish| publish.key == key) {
+            return;
+        }
+        if let Some(reply) = producer.closing.take() {
             self.producers.remove(key);
             self.producer_left = true;
             // Nobody waits when the connection ended meanwhile.
@@ -227,10 +248,16 @@ pub(crate) fn disconnect(producer: &Producer) {
 }
 
 /// Sends everybody away for one that takes the topic by force. Who was connected comes back and learns then that its epoch
-/// is over; who waits is told at once, since nothing else would ever answer its request.
+/// is over.
 pub(crate) fn fence(producers: &mut Producers) {
+    let error = TopicError::ProducerFenced("another producer took the topic by force".into());
+    tell_waiting(producers, &error);
+    producers.take_all().iter().for_each(disconnect);
+}
+
+/// Ends the wait for exclusive access: nothing else would ever answer those requests.
+pub(crate) fn tell_waiting(producers: &mut Producers, error: &TopicError) {
     for waiting in producers.take_waiting() {
-        let error = TopicError::ProducerFenced("another producer took the topic by force".into());
         waiting.outbound.send(
             api::CommandError {
                 request_id: waiting.request_id(),
@@ -240,5 +267,4 @@ pub(crate) fn fence(producers: &mut Producers) {
             .into(),
         );
     }
-    producers.take_all().iter().for_each(disconnect);
 }

@@ -6,7 +6,7 @@ use magnetar_proto::ids::Position;
 
 use super::actor::Topic;
 use super::error::TopicError;
-use super::publish::disconnect;
+use super::publish::{disconnect, tell_waiting};
 use crate::managed_ledger::MarkDelete;
 use crate::policies::QuotaAction;
 
@@ -104,6 +104,7 @@ impl Topic {
         self.housekeeping.breach = Some(breach);
         if new {
             tracing::warn!(topic = %self.name, ?breach, "the backlog exceeds its quota: producers are sent away");
+            tell_waiting(&mut self.producers, &breach.error());
             self.producers.take_all().iter().for_each(disconnect);
         }
     }

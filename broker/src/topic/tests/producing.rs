@@ -126,6 +126,36 @@ async fn who_waits_for_exclusive_access_gets_it_when_the_holder_comes_back_on_an
     }
 }
 
+/// CLOSE_PRODUCER was all they were told, which answers no request: Go's client waited for an answer until its connection ended.
+#[tokio::test]
+async fn who_waits_for_exclusive_access_is_answered_when_the_topic_closes() {
+    for name in [TOPIC, "non-persistent://public/default/t"] {
+        let world = World::start().await;
+        let topic = world.named(name).await;
+        let (holder, mut waiting) = (Peer::new(&topic), Peer::new(&topic));
+        let with = |peer: &Peer, access_mode| AddProducer { access_mode, ..peer.add_producer(0) };
+        topic.add_producer(with(&holder, AccessMode::Exclusive)).await.unwrap();
+        topic.add_producer(with(&waiting, AccessMode::WaitForExclusive)).await.unwrap();
+        topic.close(CloseReason::Unload).await.unwrap();
+        let (Command::Error(error), _) = waiting.next().await else { panic!("an answer") };
+        assert_eq!((error.request_id, error.error()), (1_000, api::ServerError::ServiceNotReady));
+    }
+}
+
+/// They were dropped, and the end of a producer that had nothing else under way was never answered.
+#[tokio::test]
+async fn what_the_ledger_could_not_take_at_once_is_stored_before_its_producer_is_gone() {
+    let world = World::start().await;
+    let topic = world.topic().await;
+    let mut peer = Peer::producing(&topic).await;
+    // More than a ledger has under way.
+    let large = "x".repeat(4 << 20);
+    (0..18).for_each(|_| peer.send(&large));
+    topic.close_producer(peer.producer(0)).await.unwrap();
+    peer.receipts(18).await;
+    assert!(topic.stats().await.unwrap().publishers.is_empty());
+}
+
 #[tokio::test]
 async fn closing_a_producer_waits_for_what_it_sent() {
     let world = World::start().await;
