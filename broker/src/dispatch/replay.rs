@@ -15,9 +15,10 @@ pub(crate) struct Replay {
 
 impl Replay {
     pub(crate) fn add(&mut self, position: Position, tag: Option<u32>) {
-        if self.entries.insert(position, tag).is_none()
-            && let Some(tag) = tag
-        {
+        // It may be there already, and under another tag.
+        self.remove(position);
+        self.entries.insert(position, tag);
+        if let Some(tag) = tag {
             *self.per_tag.entry(tag).or_default() += 1;
         }
     }

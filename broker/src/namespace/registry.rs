@@ -84,6 +84,10 @@ impl TopicRegistry {
         }
         self.check_owned(topic).await?;
         if !self.is_loading(topic) {
+            // One that is being deleted is there until it has closed, and must not come back because of that.
+            if let Some(closing) = self.closing(topic) {
+                closing.closed().await;
+            }
             self.admit(topic, create).await?;
         }
         Ok(self.load(topic, purpose)?.await?)
@@ -286,6 +290,13 @@ impl TopicRegistry {
                 Ok(self.store.partitions(topic).await?.map_or(0, |record| record.partitions))
             }
             Err(other) => Err(other.into()),
+        }
+    }
+
+    fn closing(&self, topic: &TopicName) -> Option<Handle> {
+        match self.slots().topics.get(topic) {
+            Some(Slot::Loaded(handle)) if handle.is_closed() => Some(handle.clone()),
+            _ => None,
         }
     }
 

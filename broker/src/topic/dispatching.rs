@@ -241,7 +241,7 @@ impl Subscription {
                 return Outcome::Taken;
             }
         }
-        match self.judge(entry, &ack_set, cx) {
+        match self.judge(entry, tag, &ack_set, cx) {
             Verdict::Deliver => {}
             Verdict::Departs => return Outcome::Taken,
             Verdict::Waits => return Outcome::Refused,

@@ -23,6 +23,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 pub(super) struct Letter {
     pub(super) topic: TopicName,
     pub(super) entry: Bytes,
+    /// What it belongs together with in its own topic, for its way back.
+    pub(super) tag: Option<u32>,
 }
 
 struct Departure {
@@ -83,6 +85,11 @@ impl Departing {
         self.entries.len() >= ENTRIES_MAX || self.bytes >= BYTES_MAX
     }
 
+    /// The last try failed that came to an end.
+    pub(super) fn is_failing(&self) -> bool {
+        self.last_error.is_some()
+    }
+
     /// The caller stores it.
     pub(super) fn begin(&mut self, position: Position, letter: Letter) {
         self.bytes += letter.entry.len();
@@ -127,7 +134,7 @@ impl Departing {
     }
 
     /// Gives up those that are not being stored right now; the others once that fails.
-    pub(super) fn recall(&mut self) -> Vec<Position> {
+    pub(super) fn recall(&mut self) -> Vec<(Position, Letter)> {
         let mut recalled = Vec::new();
         for (position, departure) in &mut self.entries {
             match &mut departure.phase {
@@ -135,25 +142,20 @@ impl Departing {
                 Phase::Storing { recalled } => *recalled = true,
             }
         }
-        recalled.iter().for_each(|position| self.remove(*position));
-        recalled
+        let take = |position| self.remove(position).map(|letter| (position, letter));
+        recalled.into_iter().filter_map(take).collect()
     }
 
-    /// Gives up one that could not be stored and is recalled. Whether it is.
-    pub(super) fn give_up(&mut self, position: Position) -> bool {
-        let departure = self.entries.get(&position);
-        let is_recalled =
-            departure.is_some_and(|departure| matches!(departure.phase, Phase::Storing { recalled: true }));
-        if is_recalled {
-            self.remove(position);
-        }
-        is_recalled
+    /// Gives up one that could not be stored, if it is recalled.
+    pub(super) fn give_up(&mut self, position: Position) -> Option<Letter> {
+        let departure = self.entries.get(&position)?;
+        matches!(departure.phase, Phase::Storing { recalled: true }).then(|| self.remove(position)).flatten()
     }
 
-    fn remove(&mut self, position: Position) {
-        if let Some(departure) = self.entries.remove(&position) {
-            self.bytes -= departure.letter.entry.len();
-        }
+    fn remove(&mut self, position: Position) -> Option<Letter> {
+        let departure = self.entries.remove(&position)?;
+        self.bytes -= departure.letter.entry.len();
+        Some(departure.letter)
     }
 }
 
@@ -167,7 +169,7 @@ mod tests {
     }
 
     fn letter(bytes: usize) -> Letter {
-        Letter { topic: "d".parse().expect("a name"), entry: vec![0; bytes].into() }
+        Letter { topic: "d".parse().expect("a name"), entry: vec![0; bytes].into(), tag: Some(7) }
     }
 
     const fn s(seconds: u64) -> Duration {
@@ -207,10 +209,11 @@ mod tests {
         departing.begin(at(0), letter(1));
         departing.begin(at(1), letter(1));
         departing.failed(at(1), "no", s(0));
-        assert!(!departing.give_up(at(0)), "nobody has recalled it");
-        assert_eq!(departing.recall(), [at(1)]);
+        assert_eq!(departing.give_up(at(0)), None, "nobody has recalled it");
+        assert_eq!(departing.recall(), [(at(1), letter(1))]);
         assert!(departing.holds(at(0)));
-        assert!(departing.give_up(at(0)) && !departing.holds(at(0)));
+        assert_eq!(departing.give_up(at(0)), Some(letter(1)));
+        assert!(!departing.holds(at(0)));
         departing.begin(at(0), letter(1));
         let token = departing.token();
         departing.clear();

@@ -56,7 +56,7 @@ pub(crate) enum Verdict {
     Deliver,
     /// It is on its way to the dead-letter topic.
     Departs,
-    /// It is to depart, but too many are on their way.
+    /// It is to depart, but too many are on their way; some arrive.
     Waits,
 }
 
@@ -78,7 +78,13 @@ impl Subscription {
         delivered.then_some(first).into_iter().collect()
     }
 
-    pub(crate) fn judge(&mut self, entry: &Entry, ack_set: &[u64], cx: &Context<'_>) -> Verdict {
+    pub(crate) fn judge(
+        &mut self,
+        entry: &Entry,
+        tag: Option<u32>,
+        ack_set: &[u64],
+        cx: &Context<'_>,
+    ) -> Verdict {
         let position = entry.position;
         if self.departing.holds(position) {
             return Verdict::Departs;
@@ -92,7 +98,8 @@ impl Subscription {
             return Verdict::Deliver;
         };
         if self.departing.is_full() {
-            return Verdict::Waits;
+            // Behind one that waits nothing else is sent. Where none can be stored that could be for ever.
+            return if self.departing.is_failing() { Verdict::Deliver } else { Verdict::Waits };
         }
         let reason = format!("given back {redeliveries} times; the policy allows {max} redeliveries");
         let origin = Origin {
@@ -112,7 +119,7 @@ impl Subscription {
         };
         tracing::info!(topic = cx.cemetery.topic, subscription = %self.name, %position, %target, reason, "dead letter");
         self.dispatcher.acked(position);
-        let letter = Letter { topic: target, entry };
+        let letter = Letter { topic: target, entry, tag };
         self.departing.begin(position, letter.clone());
         self.store_elsewhere(position, letter, cx);
         Verdict::Departs
@@ -139,13 +146,14 @@ impl Subscription {
                 self.departing.stored(position);
                 self.ack_entry(position, cx);
             }
-            Err(_) if self.departing.give_up(position) => self.take_back(vec![position], cx.ledgers),
-            Err(error) => {
-                if self.departing.failed(position, &error, cx.now) {
+            Err(error) => match self.departing.give_up(position) {
+                Some(letter) => self.take_back(vec![(position, letter)], cx.ledgers),
+                None if self.departing.failed(position, &error, cx.now) => {
                     let topic = cx.cemetery.topic;
                     tracing::warn!(topic, subscription = %self.name, %position, error, "store a dead letter; trying again");
                 }
-            }
+                None => {}
+            },
         }
         self.due = true;
     }
@@ -167,12 +175,12 @@ impl Subscription {
         self.take_back(recalled, ledgers);
     }
 
-    fn take_back(&mut self, recalled: Vec<Position>, ledgers: &crate::managed_ledger::LedgerList) {
+    fn take_back(&mut self, recalled: Vec<(Position, Letter)>, ledgers: &crate::managed_ledger::LedgerList) {
         if recalled.is_empty() {
             return;
         }
         if self.dispatcher.tracks_entries() {
-            recalled.into_iter().for_each(|position| self.dispatcher.replay(position, None));
+            recalled.into_iter().for_each(|(position, letter)| self.dispatcher.replay(position, letter.tag));
         } else {
             self.rewind(ledgers);
         }

@@ -156,6 +156,23 @@ async fn a_store_that_fails_is_tried_again_and_told_and_nothing_else_waits() {
     assert_eq!(elsewhere.texts(), [(LETTERS.into(), "bad".into())]);
 }
 
+/// A hundred of them stopped everything behind them.
+#[tokio::test]
+async fn where_no_dead_letter_can_be_stored_the_others_are_delivered_on() {
+    let elsewhere = Elsewhere::new(1_000);
+    *elsewhere.fails.lock().unwrap() = true;
+    let world = world(0, &elsewhere).await;
+    let topic = world.topic().await;
+    let mut peer = Peer::consuming(&topic, SubscriptionType::Shared).await;
+    let mut producer = Peer::producing(&topic).await;
+    producer.send_all(numbers(0..150)).await;
+    peer.messages(150).await;
+    topic.redeliver(peer.consumer(0), Vec::new(), None);
+    peer.messages(50).await;
+    producer.send_all(["new"]).await;
+    assert_eq!(peer.texts(1).await, ["new"]);
+}
+
 #[tokio::test]
 async fn without_the_policy_what_could_not_be_stored_is_delivered_again() {
     for kind in [SubscriptionType::Shared, SubscriptionType::Exclusive] {
