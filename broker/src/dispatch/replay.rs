@@ -15,9 +15,11 @@ pub(crate) struct Replay {
 
 impl Replay {
     pub(crate) fn add(&mut self, position: Position, tag: Option<u32>) {
-        // It may be there already, and under another tag.
-        self.remove(position);
-        self.entries.insert(position, tag);
+        let before = self.entries.insert(position, tag);
+        if before == Some(tag) {
+            return;
+        }
+        self.uncount(before.flatten());
         if let Some(tag) = tag {
             *self.per_tag.entry(tag).or_default() += 1;
         }
@@ -25,6 +27,11 @@ impl Replay {
 
     pub(crate) fn remove(&mut self, position: Position) -> bool {
         let Some(tag) = self.entries.remove(&position) else { return false };
+        self.uncount(tag);
+        true
+    }
+
+    fn uncount(&mut self, tag: Option<u32>) {
         if let Some(tag) = tag
             && let Some(n) = self.per_tag.get_mut(&tag)
         {
@@ -33,7 +40,6 @@ impl Replay {
                 self.per_tag.remove(&tag);
             }
         }
-        true
     }
 
     pub(crate) fn remove_up_to(&mut self, last: Position) {

@@ -246,7 +246,7 @@ impl Topic {
                 let now_ms = clock.unix_ms();
                 self.with_consumer(key, |s, id, _| s.flow(id, permits, now_ms));
             }
-            Message::Ack(key, ack, waiter) => self.on_ack(key, ack, waiter),
+            Message::Ack(key, ack, waiter) => self.on_ack(key, ack, waiter.map(|waiter| *waiter)),
             Message::Redeliver(key, ids, epoch) => {
                 self.with_consumer(key, |s, id, cx| s.redeliver(id, &ids, epoch, cx));
             }

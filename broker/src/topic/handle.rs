@@ -97,6 +97,10 @@ impl Handle {
     /// After a failure no receipt comes: the topic closes the producer instead (its connection, for clients that ignore
     /// CLOSE_PRODUCER). Entries of a producer that is not here are dropped: it was told so before.
     pub fn publish(&self, publish: Publish) {
+        // It would lie there with its share of the publish budget until the topic has closed, and be dropped.
+        if self.mailbox.is_closed() {
+            return;
+        }
         self.post(Message::Publish(publish));
     }
 
@@ -118,7 +122,7 @@ impl Handle {
 
     /// Acknowledges. With a request id the ACK_RESPONSE goes to `outbound` once the cursor is durable, or with an error.
     pub fn ack(&self, key: ConsumerKey, ack: api::CommandAck, outbound: &Outbound) {
-        let waiter = Waiter::of(&ack, outbound);
+        let waiter = Waiter::of(&ack, outbound).map(Box::new);
         self.post(Message::Ack(key, ack, waiter));
     }
 

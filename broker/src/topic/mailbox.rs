@@ -42,7 +42,7 @@ impl<T> LetIn<T> {
 pub(crate) enum Message {
     Publish(Publish),
     Flow(ConsumerKey, u32),
-    Ack(ConsumerKey, api::CommandAck, Option<Waiter>),
+    Ack(ConsumerKey, api::CommandAck, Option<Box<Waiter>>),
     Redeliver(ConsumerKey, Vec<Position>, Option<u64>),
     ConnectionClosed(ConnectionId),
     Writable(ConnectionId),

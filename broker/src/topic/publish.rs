@@ -182,6 +182,10 @@ impl Topic {
 
     /// Answers a CLOSE_PRODUCER once nothing of what came before it is left.
     pub(crate) fn finish_closing(&mut self, key: ProducerKey) {
+        // A topic that failed does not know what of it is stored.
+        if self.failed.is_some() {
+            return;
+        }
         let Some(producer) = self.producers.get_mut(key).filter(|producer| producer.in_flight == 0) else {
             return;
         };

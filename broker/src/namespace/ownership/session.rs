@@ -219,6 +219,10 @@ impl Cluster {
             loop {
                 let mut failed = Vec::new();
                 for bundle in left {
+                    // The next session looks at everything.
+                    if cluster.stopped.is_given() || *cluster.session.borrow() != Some(lease) {
+                        return;
+                    }
                     if let Err(error) = cluster.reaffirm(bundle.clone(), lease).await {
                         tracing::warn!(%error, "cannot check who owns a bundle that this broker serves; trying again");
                         failed.push(bundle);
@@ -229,10 +233,6 @@ impl Cluster {
                 }
                 left = failed;
                 cluster.clock.sleep(CHECK_AGAIN).await;
-                // The next session looks at everything.
-                if cluster.stopped.is_given() || *cluster.session.borrow() != Some(lease) {
-                    return;
-                }
             }
         });
     }

@@ -202,7 +202,6 @@ impl Volatile {
         }
     }
 
-    /// There is nothing to acknowledge; clients that wait for an answer get it.
     fn on_connection_closed(&mut self, connection: ConnectionId) {
         for key in self.producers.of_connection(connection) {
             self.producers.remove(key);
