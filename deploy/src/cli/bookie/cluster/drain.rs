@@ -69,7 +69,7 @@ fn text(bookie: &BookieId, progress: &Progress) -> String {
     let mut line = format!("{} ledgers still need bookie {bookie}", progress.ledgers);
     if progress.open > 0 {
         line.push_str(&format!(
-            "; {} of them wait for their writers to leave it, or for bookies for the ledgers after them",
+            "; {} of them wait for their writers to leave it, or for more bookies",
             progress.open
         ));
     }
@@ -94,8 +94,7 @@ mod tests {
         assert!(text(&bookie, &Progress::default()).contains("magnetar bookie forget b:1"));
         let progress =
             Progress { ledgers: 3, open: 1, unreadable: 0, examples: vec![LedgerId(4), LedgerId(9)] };
-        let expected =
-            "3 ledgers still need bookie b:1; 1 of them wait for their writers to leave it; ledgers 4, 9";
+        let expected = "3 ledgers still need bookie b:1; 1 of them wait for their writers to leave it, or for more bookies; ledgers 4, 9";
         assert_eq!(text(&bookie, &progress), expected);
     }
 }
