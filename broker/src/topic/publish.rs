@@ -44,6 +44,14 @@ enum Kind {
     Repeated,
 }
 
+/// When a SEND came.
+#[derive(PartialEq, Eq)]
+enum Sent {
+    Now,
+    /// The ledger could not take it at once.
+    Before,
+}
+
 /// Position of the receipt for a repeated SEND: −1, −1 on the wire.
 const REPEATED: Position = Position::new(LedgerId(u64::MAX), EntryId(u64::MAX));
 
@@ -52,9 +60,11 @@ pub(crate) type InFlightQueue = VecDeque<InFlight>;
 
 impl Topic {
     pub(crate) fn publish(&mut self, publish: Publish) {
-        // What comes behind its CLOSE_PRODUCER is no producer's.
+        if self.deferred.is_empty() {
+            return self.append(publish, Sent::Now);
+        }
         if self.producers.get(publish.key).is_some_and(|producer| producer.closing.is_none()) {
-            self.enqueue(publish);
+            self.deferred.push_back(publish);
         }
     }
 
@@ -66,19 +76,21 @@ impl Topic {
         let waiting = std::mem::take(&mut self.deferred);
         let closing = |key: &ProducerKey| self.producers.get(*key).is_some_and(|p| p.closing.is_some());
         let closing: HashSet<_> = waiting.iter().map(|publish| publish.key).filter(closing).collect();
-        waiting.into_iter().for_each(|publish| self.enqueue(publish));
+        for publish in waiting {
+            match self.deferred.is_empty() {
+                true => self.append(publish, Sent::Before),
+                false => self.deferred.push_back(publish),
+            }
+        }
         closing.into_iter().for_each(|key| self.finish_closing(key));
     }
 
-    fn enqueue(&mut self, publish: Publish) {
-        if !self.deferred.is_empty() {
-            return self.deferred.push_back(publish);
-        }
-        self.append(publish);
-    }
-
-    fn append(&mut self, publish: Publish) {
+    fn append(&mut self, publish: Publish, sent: Sent) {
         let Some(producer) = self.producers.get_mut(publish.key) else { return };
+        // What comes behind its CLOSE_PRODUCER is no producer's; what came before is.
+        if sent == Sent::Now && producer.closing.is_some() {
+            return;
+        }
         if self.terminated {
             return refuse(producer, &publish, api::ServerError::TopicTerminatedError, "topic is terminated");
         }
